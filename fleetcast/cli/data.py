@@ -1,0 +1,102 @@
+"""Commands that make and check datasets: simulate, import, validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fleetcast.cli.output import JSON_OPTION, print_json, say, show
+from fleetcast.cli.parse import parse_time
+
+QUARANTINE_LINES = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(simulate)
+    imports = typer.Typer(help="Import real telemetry as a dataset.", no_args_is_help=True)
+    imports.command("csv")(import_csv)
+    imports.command("parquet")(import_parquet)
+    app.add_typer(imports, name="import")
+    app.command()(validate)
+
+
+def simulate(
+    out: str = typer.Option(..., help="Folder or URI of the new dataset."),
+    servers: int = typer.Option(25, help="Number of servers."),
+    hours: float = typer.Option(168.0, help="Length of the span."),
+    seed: int = typer.Option(7, help="Another seed is another fleet."),
+    start: str | None = typer.Option(None, help="First time stamp, ISO 8601; default a fixed Monday."),
+    shard_servers: int = typer.Option(25, help="Servers a part."),
+    overwrite: bool = typer.Option(False, help="Replace another dataset in the folder."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Simulate a fleet with Ray Data: samples, incidents, topology, planned maintenance."""
+    from fleetcast.runtime import connect
+    from fleetcast.settings import Settings
+    from fleetcast.simulate.shards import simulate_dataset
+    from fleetcast.simulate.spec import FleetSpec
+
+    moment = parse_time(start)
+    fields: dict[str, Any] = {"servers": servers, "hours": hours, "seed": seed}
+    spec = FleetSpec(**fields if moment is None else {**fields, "start": moment})
+    connect(Settings().ray, log_to_driver=False)
+    manifest = simulate_dataset(spec, out, shard_servers=shard_servers, overwrite=overwrite)
+    show(
+        {
+            "dataset": out,
+            "servers": len(manifest.servers),
+            "rows": manifest.rows,
+            "start": manifest.start.isoformat(),
+            "end": manifest.end.isoformat(),
+            "parts": len(manifest.parts),
+            "fingerprint": manifest.fingerprint,
+        },
+        as_json,
+    )
+
+
+def import_csv(
+    path: Path = typer.Argument(help="A .csv or .csv.gz file, or a folder of them."),
+    mapping: Path = typer.Option(..., help="YAML that maps columns, units and time stamps to the contract."),
+    out: str = typer.Option(..., help="Folder of the new dataset."),
+    overwrite: bool = typer.Option(False, help="Replace another dataset in the folder."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Import CSV files onto the 5-minute grid; bad rows go to quarantine.parquet beside the dataset."""
+    from fleetcast.sources.ingest import import_csv as run
+
+    show(run(path, mapping, out, overwrite=overwrite).summary(), as_json)
+
+
+def import_parquet(
+    path: Path = typer.Argument(help="A .parquet file, or a folder of them."),
+    mapping: Path = typer.Option(..., help="YAML that maps columns, units and time stamps to the contract."),
+    out: str = typer.Option(..., help="Folder of the new dataset."),
+    overwrite: bool = typer.Option(False, help="Replace another dataset in the folder."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Import Parquet files onto the 5-minute grid; bad rows go to quarantine.parquet beside the dataset."""
+    from fleetcast.sources.ingest import import_parquet as run
+
+    show(run(path, mapping, out, overwrite=overwrite).summary(), as_json)
+
+
+def validate(dataset: str = typer.Argument(help="Folder or URI of a dataset."), as_json: bool = JSON_OPTION) -> None:
+    """Check a dataset against the contract; exit code 1 when a row or a part breaks it."""
+    from fleetcast.dataset.check import check_dataset
+
+    report = check_dataset(dataset)
+    if as_json:
+        print_json({**report.summary(), "quarantine": report.quarantine.slice(0, 1000).to_pylist()})
+    else:
+        show(report.summary(), as_json=False)
+        for row in report.quarantine.slice(0, QUARANTINE_LINES).to_pylist():
+            say(f"{row['file']} row {row['row']}: {row['column']} = {row['value']}: {row['rule']}")
+        more = report.quarantine.num_rows - QUARANTINE_LINES
+        if more > 0:
+            say(f"... and {more:,} more; --json shows up to 1,000")
+    if not report.ok:
+        raise typer.Exit(1)

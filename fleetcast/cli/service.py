@@ -1,0 +1,126 @@
+"""Commands that run the service: serve and demo. The service is a program of its own, `python -m serve_app`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from fleetcast.cli.output import say
+
+DEMO_SPEED = 60.0
+DEMO_HOLDOUT_HOURS = 36
+DEMO_WINDOWS, DEMO_STRIDE = 9, 24
+DEMO_EPOCHS, DEMO_SAMPLES = 8, 4096
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(demo)
+    app.command()(serve)
+
+
+def serve(
+    model: Path = typer.Option(..., help="Bundle."),
+    port: int | None = typer.Option(None, help="Port; default 8000."),
+    data: str | None = typer.Option(None, help="Dataset that fills the history at the start."),
+) -> None:
+    """Serve forecasts of the bundle on loopback until Ctrl-C."""
+    arguments = ["--model", str(model)]
+    if port is not None:
+        arguments += ["--port", str(port)]
+    if data is not None:
+        arguments += ["--data", data]
+    run_service(arguments)
+
+
+def run_service(arguments: Sequence[str]) -> None:
+    """Become the service, so that Ctrl-C and signals reach it and nothing else."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "serve_app", *arguments])
+
+
+def demo(
+    servers: int = typer.Option(25, help="Number of simulated servers."),
+    hours: float = typer.Option(168.0, help="Length of the simulated span."),
+    seed: int = typer.Option(7, help="Another seed is another fleet."),
+    port: int | None = typer.Option(None, help="Port of the dashboard; default 8000."),
+    speed: float = typer.Option(DEMO_SPEED, help="Simulated seconds a second of the live feed."),
+    fresh: bool = typer.Option(False, help="Make data and model anew though they are there."),
+) -> None:
+    """Everything: simulate a fleet, train, backtest, serve forecasts, feed them live, show the dashboard."""
+    from fleetcast.model.registry import current_bundle
+    from fleetcast.operate.home import make_home
+    from fleetcast.settings import Settings
+
+    folder = make_home(Settings().home) / "demo" / f"servers-{servers}-hours-{hours:g}-seed-{seed}"
+    data, models = folder / "data", folder / "models"
+    say(f"1/4 simulating {servers} servers x {hours:g} h in {data}")
+    _simulate(data, servers, hours, seed, fresh)
+    bundle = None if fresh else current_bundle(models)
+    if bundle is None:
+        say("2/4 training; the first report comes after about half a minute")
+        bundle = _train(data, models)
+    else:
+        say(f"2/4 using the model trained before, {bundle} (--fresh trains anew)")
+    report = folder / "report"
+    if fresh or not (report / "report.json").exists():
+        say("3/4 backtest on the hours that training did not see")
+        _backtest(bundle, data, report)
+    else:
+        say(f"3/4 the backtest of this model is in {report}")
+    say("4/4 starting the service, the live feed and the dashboard")
+    _stop_ray()
+    arguments = ["--model", str(bundle), "--feed", str(data), "--speed", str(speed)]
+    run_service(arguments if port is None else [*arguments, "--port", str(port)])
+
+
+def _simulate(data: Path, servers: int, hours: float, seed: int, fresh: bool) -> None:
+    from fleetcast.runtime import connect
+    from fleetcast.settings import Settings
+    from fleetcast.simulate.shards import simulate_dataset
+    from fleetcast.simulate.spec import FleetSpec
+
+    spec = FleetSpec(servers=servers, hours=hours, seed=seed)
+    connect(Settings().ray, log_to_driver=False)
+    simulate_dataset(spec, str(data), overwrite=fresh)
+
+
+def _train(data: Path, models: Path) -> Path:
+    from datetime import timedelta
+
+    from fleetcast.cli.output import print_facts
+    from fleetcast.cli.training import train_and_calibrate
+    from fleetcast.training.options import TrainOptions
+
+    options = TrainOptions(
+        data=str(data),
+        models=str(models),
+        holdout=timedelta(hours=DEMO_HOLDOUT_HOURS),
+        epochs=DEMO_EPOCHS,
+        samples_per_epoch=DEMO_SAMPLES,
+    )
+    found = train_and_calibrate(options, promote=True)
+    print_facts(found)
+    return Path(found["bundle"])
+
+
+def _backtest(bundle: Path, data: Path, report: Path) -> None:
+    from rich.console import Console
+
+    from fleetcast.cli.evaluate import run_report
+    from fleetcast.evaluation.report import tables
+
+    found = run_report(bundle, str(data), report, DEMO_WINDOWS, DEMO_STRIDE, None)
+    Console(width=140).print(tables(found))
+
+
+def _stop_ray() -> None:
+    """Let go of the Ray of the jobs before the service starts its own."""
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,133 @@
+"""The command that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fleetcast.cli.output import JSON_OPTION, say, show
+from fleetcast.cli.parse import parse_numbers, parse_span, parse_time, parse_words
+
+CALIBRATION_STRIDE = 6
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)
+
+
+def train(
+    data: str = typer.Option(..., help="Dataset: folder or URI."),
+    models: str = typer.Option(..., help="Folder of the runs and bundles."),
+    preset: str = typer.Option("default", help="default, reference or tiny."),
+    targets: str | None = typer.Option(None, help="Metrics to forecast, between commas; default the fleet's."),
+    context: int | None = typer.Option(None, help="Encoder length in steps of 5 minutes (288 = 24 h)."),
+    horizon: int | None = typer.Option(None, help="Decoder length in steps of 5 minutes (96 = 8 h)."),
+    quantiles: str | None = typer.Option(None, help="Quantile levels, between commas; 0.5 must be one."),
+    cutoff: str | None = typer.Option(None, help="Last time stamp that training may see, ISO 8601."),
+    holdout: str | None = typer.Option(None, help="Span at the end kept out of training (72h); default a tenth."),
+    workers: int | None = typer.Option(None, help="Training workers; default one a core, at most 2."),
+    gpus_per_worker: float = typer.Option(0.0, help="GPUs of each worker."),
+    epochs: int | None = typer.Option(None, help="Epochs; default the preset's."),
+    samples_per_epoch: int | None = typer.Option(None, help="Windows drawn an epoch; default the preset's."),
+    batch_size: int | None = typer.Option(None, help="Windows a step of a worker."),
+    learning_rate: float | None = typer.Option(None, help="Peak of the learning rate."),
+    seed: int = typer.Option(0, help="Seed of weights and draws."),
+    run: str | None = typer.Option(None, help="Name of the run; default one made from the time."),
+    resume: bool = typer.Option(False, help="Go on with the run of this name from its last checkpoint."),
+    storage: str | None = typer.Option(None, help="Folder or URI that all nodes reach, for checkpoints."),
+    promote: bool = typer.Option(True, help="Make the new bundle the current one."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Train a Temporal Fusion Transformer with Ray Train and save a bundle."""
+    from fleetcast.errors import UsageError
+    from fleetcast.training.options import TrainOptions
+
+    if resume and run is None:
+        raise UsageError("--resume needs the run's name: --run NAME")
+    for name, number in (("workers", workers), ("epochs", epochs), ("horizon", horizon), ("batch-size", batch_size)):
+        if number is not None and number < 1:
+            raise UsageError(f"--{name} is {number}; give at least 1")
+    options = TrainOptions(
+        data=data if "://" in data else str(Path(data).absolute()),
+        models=models,
+        run=run,
+        resume=resume,
+        preset=preset,
+        targets=parse_words(targets),
+        context=context,
+        horizon=horizon,
+        levels=parse_numbers(quantiles),
+        cutoff=parse_time(cutoff),
+        holdout=parse_span(holdout),
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        epochs=epochs,
+        samples_per_epoch=samples_per_epoch,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        storage=storage,
+    )
+    show(train_and_calibrate(options, promote), as_json)
+
+
+def train_and_calibrate(options: Any, promote: bool) -> dict[str, Any]:
+    """Train, fit the calibration of the risk on the validation part, and make the bundle current."""
+    from fleetcast.model.bundle import load_manifest
+    from fleetcast.model.registry import promote as make_current
+    from fleetcast.runtime import connect
+    from fleetcast.settings import Settings
+    from fleetcast.training.progress import TrainingProgress
+    from fleetcast.training.run import train as run_training
+
+    connect(Settings().ray, log_to_driver=False)
+    say(f"training on {options.data}")
+    with TrainingProgress() as progress:
+        bundle = run_training(options, progress.report)
+    calibration = _calibrate(bundle, options.data)
+    if promote:
+        make_current(options.models, bundle.parent.name)
+    manifest = load_manifest(bundle)
+    best = manifest.training["best"]
+    return {
+        "bundle": str(bundle),
+        "current": promote,
+        "parameters": manifest.parameters,
+        "targets": manifest.targets,
+        "cutoff": manifest.cutoff.isoformat(),
+        "best_epoch": best["epoch"],
+        "validation_loss": best["validation_loss"],
+        "validation_by_target": best["validation_by_target"],
+        "validation_unit": "ratio to the untrained base" if manifest.network.head == "floor" else "window scales",
+        "risk_calibration": calibration,
+    }
+
+
+def _calibrate(bundle: Path, data: str) -> str:
+    """Fit the risk's calibration on origins of the validation part; says what it was fitted on."""
+    from datetime import datetime, timedelta
+
+    from fleetcast.contract.vocabulary import STEP_SECONDS
+    from fleetcast.dataset.reader import Dataset
+    from fleetcast.errors import EvaluationError
+    from fleetcast.evaluation.calibrate import calibrate_bundle
+    from fleetcast.model.bundle import load_manifest
+    from fleetcast.risk.probability import HORIZONS
+    from fleetcast.windows.arrays import arrays_from_dataset
+
+    manifest = load_manifest(bundle)
+    stride = timedelta(seconds=STEP_SECONDS * CALIBRATION_STRIDE)
+    first = datetime.fromisoformat(manifest.training["validation_start"])
+    last = manifest.cutoff - timedelta(seconds=STEP_SECONDS * max(HORIZONS.values()))
+    origins = [first + number * stride for number in range(int((last - first) / stride) + 1)] if last >= first else []
+    if not origins:
+        return "none: the validation part is shorter than 8 h"
+    say(f"calibrating the risk on {len(origins)} origins")
+    try:
+        calibration = calibrate_bundle(bundle, arrays_from_dataset(Dataset.open(data)), origins)
+    except EvaluationError as error:
+        return f"none: {error}"
+    return ", ".join(f"{name}: {line.events} of {line.windows}" for name, line in calibration.horizons.items())

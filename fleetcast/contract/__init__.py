@@ -1,0 +1,1 @@
+"""The data contract: one versioned definition of every table that enters FleetCast."""

@@ -1,0 +1,123 @@
+"""The state of a server: one function of what can be observed, for simulated and real servers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fleetcast.contract.thresholds import threshold_matrix
+from fleetcast.contract.vocabulary import STEPS_PER_HOUR, state_code
+
+# The first of these whose rule holds is the state; `healthy` is what is left.
+PRECEDENCE = (
+    "offline",
+    "maintenance",
+    "critical_issue",
+    "recovery",
+    "morning_spike",
+    "heavy_load",
+    "idle",
+    "healthy",
+)
+HEAVY = {"cpu_utilization": 0.60, "load1_per_core": 1.0}
+IDLE = {"cpu_utilization": 0.05, "load1_per_core": 0.10}
+MORNING = (9.0, 10.0)  # local hours of a weekday
+RECOVERY_STEPS = STEPS_PER_HOUR // 2
+FRESH_BOOT_SECONDS = 1800.0
+
+
+def state_rules() -> dict[str, object]:
+    """The numbers of the state function as plain data, for the contract's digest and document."""
+    return {
+        "precedence": PRECEDENCE,
+        "heavy_load": HEAVY,
+        "idle": IDLE,
+        "morning_spike_local_hours": MORNING,
+        "recovery_steps": RECOVERY_STEPS,
+        "fresh_boot_seconds": FRESH_BOOT_SECONDS,
+    }
+
+
+def observed_state(
+    values: npt.NDArray[np.floating],
+    metrics: Sequence[str],
+    profiles: npt.NDArray[np.integer],
+    timestamps: npt.NDArray[np.int64],
+    maintenance: npt.NDArray[np.bool_],
+    timezone: str,
+) -> npt.NDArray[np.int8]:
+    """State codes [server, time] of the 5-minute grid.
+
+    Args:
+        values: [server, time, metric] in the contract's units; NaN is a missing value, and a step at which all
+            metrics are missing had no sample.
+        metrics: names of the last axis.
+        profiles: profile codes [server].
+        timestamps: Unix seconds [time], on the grid.
+        maintenance: planned maintenance [server, time].
+        timezone: IANA zone of the fleet, for the morning hours.
+
+    First rule that holds: `offline` (no sample), `maintenance` (planned), `critical_issue` (a metric at or above its
+    critical threshold), `recovery` (critical within the last half hour, or freshly booted), `morning_spike` (heavy
+    between 9 and 10 on a weekday), `heavy_load`, `idle`, else `healthy`. Only the present and the past are read, the
+    past no further than half an hour.
+    """
+    index = {name: column for column, name in enumerate(metrics)}
+    limits = threshold_matrix(metrics).astype(values.dtype)  # so that a stored float32 of 0.95 is at 0.95
+    critical = (values >= limits[profiles][:, None, :]).any(axis=2)
+    heavy = _any_metric(values, index, HEAVY, np.greater_equal)
+    idle = _all_metrics(values, index, IDLE)
+    recovering = _within(critical, RECOVERY_STEPS)
+    if "uptime_seconds" in index:
+        recovering |= values[:, :, index["uptime_seconds"]] < FRESH_BOOT_SECONDS
+    rules = {
+        "offline": np.isnan(values).all(axis=2),
+        "maintenance": maintenance,
+        "critical_issue": critical,
+        "recovery": recovering,
+        "morning_spike": heavy & is_morning(timestamps, timezone)[None, :],
+        "heavy_load": heavy,
+        "idle": idle,
+        "healthy": np.ones(critical.shape, dtype=bool),
+    }
+    codes = [np.int8(state_code(name)) for name in PRECEDENCE]
+    return np.select([rules[name] for name in PRECEDENCE], codes).astype(np.int8)
+
+
+def is_morning(timestamps: npt.NDArray[np.int64], timezone: str) -> npt.NDArray[np.bool_]:
+    """Whether each time (Unix seconds) lies between 9 and 10 on a weekday in the zone, shape [time]."""
+    local = pd.to_datetime(timestamps, unit="s", utc=True).tz_convert(ZoneInfo(timezone))
+    hours = local.hour + local.minute / 60
+    return np.asarray((local.dayofweek < 5) & (hours >= MORNING[0]) & (hours < MORNING[1]))
+
+
+def _any_metric(
+    values: npt.NDArray[Any], index: dict[str, int], limits: dict[str, float], compare: np.ufunc
+) -> npt.NDArray[np.bool_]:
+    held = np.zeros(values.shape[:2], dtype=bool)
+    for name, limit in limits.items():
+        if name in index:
+            held |= compare(values[:, :, index[name]], limit)
+    return held
+
+
+def _all_metrics(values: npt.NDArray[Any], index: dict[str, int], limits: dict[str, float]) -> npt.NDArray[np.bool_]:
+    known = np.zeros(values.shape[:2], dtype=bool)
+    held = np.ones(values.shape[:2], dtype=bool)
+    for name, limit in limits.items():
+        if name in index:
+            series = values[:, :, index[name]]
+            known |= ~np.isnan(series)
+            held &= np.isnan(series) | (series < limit)
+    return held & known
+
+
+def _within(flags: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    """Whether a flag was set at one of the `steps` steps before each step."""
+    counts = np.cumsum(np.pad(flags, ((0, 0), (steps + 1, 0))), axis=1)
+    return np.asarray(counts[:, steps:-1] - counts[:, : -steps - 1] > 0)

@@ -1,0 +1,1 @@
+"""What avoided incidents would have been worth."""

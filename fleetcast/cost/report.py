@@ -1,0 +1,122 @@
+"""The cost report: what avoided incidents would have been worth, with the assumptions behind it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from fleetcast.cost.assumptions import load_assumptions
+from fleetcast.cost.incidents import distinct_incidents
+from fleetcast.cost.saving import Saving, expected_saving
+from fleetcast.settings import CostSettings
+from fleetcast.store.cycles import ALERTING, observed
+from fleetcast.store.engine import Store
+from fleetcast.store.tables import AlertTable
+
+DAYS_A_MONTH, DAYS_A_YEAR = 30, 365
+SHORT_HOURS = 24.0
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Estimate(_View):
+    """An expected saving in US dollars with a 90 % interval."""
+
+    expected: float
+    low: float
+    high: float
+
+
+class AssumptionsView(_View):
+    """The assumptions in force and who set them when."""
+
+    values: CostSettings
+    author: str = Field(description='"settings" until somebody saves other values')
+    at: datetime | None = Field(description="None until somebody saves other values")
+
+
+class CostReport(_View):
+    """Value of the incidents that were forecast, each counted once; US dollars."""
+
+    currency: str = "USD"
+    now: datetime
+    since: datetime | None = Field(description="first observed cycle; None before it")
+    observed_hours: float
+    incidents: int = Field(description="distinct forecast incidents behind the alerts that opened; dependants left out")
+    seen_late: int = Field(description="incidents that were open when first seen: nothing to prevent")
+    expected_incidents: float = Field(description="sum of the calibrated probabilities")
+    confirmed: int = Field(description="forecast incidents that were then observed")
+    passed: int = Field(description="resolved without an incident being observed")
+    avoided_usd: float = Field(ge=0, description="sum of P(incident) x P(prevented) x cost of an incident")
+    false_alarms_usd: float = Field(ge=0)
+    actions_usd: float = Field(ge=0)
+    net_usd: float = Field(description="avoided less false alarms and actions, over the observed time")
+    day: Estimate | None = Field(description="None when there is nothing to estimate from; `notes` says why")
+    month: Estimate | None = Field(description="30 days")
+    year: Estimate | None = Field(description="365 days")
+    payback_months: float | None = Field(description="None when the saving never pays the project back")
+    assumptions: AssumptionsView
+    shadow: bool = Field(description="nothing was done: the figures say what would have been saved")
+    notes: list[str]
+
+
+def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostReport:
+    """The report at `now` over all alerts in the store; `defaults` are the assumptions until somebody saves others."""
+    with store.reading() as session:
+        assumptions = load_assumptions(session, defaults)
+        span = observed(session, ALERTING)
+        alerts = session.scalars(select(AlertTable).where(AlertTable.opened_at.is_not(None))).all()
+    incidents = distinct_incidents(alerts)
+    forecast = [incident for incident in incidents if incident.probability is not None]
+    probabilities = [incident.probability for incident in forecast if incident.probability is not None]
+    saving = expected_saving(probabilities, assumptions.values)
+    hours = max(0.0, (now - span.first_at).total_seconds() / 3600) if span else 0.0
+    day = _scaled(saving, 24 / hours) if hours > 0 and forecast else None
+    month = _scaled(saving, DAYS_A_MONTH * 24 / hours) if day else None
+    return CostReport(
+        now=now,
+        since=span.first_at if span else None,
+        observed_hours=hours,
+        incidents=len(forecast),
+        seen_late=len(incidents) - len(forecast),
+        expected_incidents=sum(probabilities),
+        confirmed=sum(incident.confirmed for incident in forecast),
+        passed=sum(incident.over_at is not None and not incident.confirmed for incident in forecast),
+        avoided_usd=saving.avoided,
+        false_alarms_usd=saving.false_alarms,
+        actions_usd=saving.actions,
+        net_usd=saving.net,
+        day=day,
+        month=month,
+        year=_scaled(saving, DAYS_A_YEAR * 24 / hours) if day else None,
+        payback_months=assumptions.values.project_usd / month.expected if month and month.expected > 0 else None,
+        assumptions=AssumptionsView(values=assumptions.values, author=assumptions.author, at=assumptions.at),
+        shadow=True,
+        notes=_notes(hours, len(forecast)),
+    )
+
+
+def _scaled(saving: Saving, factor: float) -> Estimate:
+    return Estimate(expected=saving.net * factor, low=saving.low * factor, high=saving.high * factor)
+
+
+def _notes(hours: float, incidents: int) -> list[str]:
+    """What a reader has to know before believing the figures."""
+    notes = [
+        "Nothing was done: the figures say what would have been saved. They rest on the assumptions shown.",
+        "The interval holds for other spans like the one observed; it does not hold for wrong assumptions.",
+    ]
+    if hours == 0:
+        notes.append("Nothing has been observed yet: there is nothing to estimate from.")
+    elif incidents == 0:
+        notes.append(f"No incident has been forecast in {hours:.1f} h: there is nothing to estimate from.")
+    elif hours < SHORT_HOURS:
+        notes.append(
+            f"Only {hours:.1f} h have been observed: a day is {24 / hours:.1f} times that, a year "
+            f"{DAYS_A_YEAR * 24 / hours:,.0f} times; days and nights differ."
+        )
+    return notes

@@ -1,0 +1,1 @@
+"""A dataset on disk: a manifest and Parquet parts, on any pyarrow filesystem."""

@@ -1,0 +1,102 @@
+"""A folder on any pyarrow filesystem, with writes that are seen whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from fleetcast.errors import DatasetError
+
+
+class Storage:
+    """A folder given as a local path or a URI (`s3://...`, `gs://...`)."""
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        text = os.fspath(location)
+        if "://" in text:
+            self.filesystem, self.root = pafs.FileSystem.from_uri(text)
+        else:
+            self.filesystem, self.root = pafs.LocalFileSystem(), os.path.abspath(text)
+        self.location = text
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on this machine's own filesystem."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """Full path of a file of the folder on its filesystem."""
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def create(self) -> None:
+        """Make the folder. Raises `DatasetError` when it cannot be made."""
+        try:
+            self.filesystem.create_dir(self.root, recursive=True)
+        except OSError as error:
+            raise DatasetError(f"cannot make the folder {self.location}: {error}") from error
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        return bool(self.filesystem.get_file_info(self.path(name)).type == pafs.FileType.File)
+
+    def names(self) -> list[str]:
+        """Names of the files in the folder, sorted; empty when there is no folder."""
+        found = self.filesystem.get_file_info(pafs.FileSelector(self.root, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Content of a file. Raises `DatasetError` when it is not there."""
+        try:
+            with self.filesystem.open_input_stream(self.path(name)) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.location} has no {name}") from error
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file atomically. Raises `DatasetError` (full or read-only disk) and leaves nothing behind."""
+        partial = self.path(f".{name}.{uuid.uuid4().hex}.partial") if self.is_local else self.path(name)
+        try:
+            with self.filesystem.open_output_stream(partial) as stream:
+                stream.write(content)
+            if self.is_local:
+                _flush(partial)
+                os.replace(partial, self.path(name))
+        except OSError as error:
+            if self.is_local and os.path.exists(partial):
+                os.unlink(partial)
+            raise DatasetError(f"cannot write {name} to {self.location}: {error}") from error
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file as a table. Raises `DatasetError` when it is missing or damaged."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as file:
+                return pq.ParquetFile(file).read(columns=columns)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.location} has no {name}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{name} in {self.location} is damaged: {error}") from error
+
+    def write_table(self, name: str, table: pa.Table) -> bytes:
+        """Write a table as Parquet (zstd, deterministic) atomically; returns the bytes written."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", compression_level=1, store_schema=False)
+        content = sink.getvalue().to_pybytes()
+        self.write_bytes(name, content)
+        return bytes(content)
+
+    def delete(self, name: str) -> None:
+        """Delete a file; it is no error when it is not there."""
+        if self.exists(name):
+            self.filesystem.delete_file(self.path(name))
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

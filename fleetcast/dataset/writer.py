@@ -1,0 +1,81 @@
+"""Writing a dataset: parts first, the manifest last, each file whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleetcast.contract.metrics import in_contract_order
+from fleetcast.contract.schema import sample_schema
+from fleetcast.contract.servers import server_ids
+from fleetcast.dataset.manifest import MANIFEST, Manifest, Part
+from fleetcast.dataset.storage import Storage
+from fleetcast.errors import DatasetError
+
+
+def part_name(number: int) -> str:
+    """File name of the part with this number, from 0."""
+    return f"part-{number:05d}.parquet"
+
+
+def write_part(storage: Storage, number: int, table: pa.Table, metrics: Sequence[str]) -> Part:
+    """Write whole servers as one part and describe it.
+
+    `table` has the columns of `sample_schema(metrics)`; it is sorted by server and time here.
+    """
+    ordered = table.select(sample_schema(metrics).names).cast(sample_schema(metrics))
+    ordered = ordered.sort_by([("server", "ascending"), ("timestamp", "ascending")])
+    name = part_name(number)
+    content = storage.write_table(name, ordered)
+    return describe_part(name, ordered, content)
+
+
+def describe_part(name: str, table: pa.Table, content: bytes) -> Part:
+    """What the manifest says of a part with these rows and these bytes."""
+    span = pc.min_max(table["timestamp"]).as_py()
+    return Part(
+        name=name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        rows=table.num_rows,
+        servers=sorted(pc.unique(table["server"]).to_pylist()),
+        start=span["min"],
+        end=span["max"],
+    )
+
+
+def write_manifest(
+    storage: Storage,
+    parts: Sequence[Part],
+    metrics: Sequence[str],
+    timezone: str = "UTC",
+    source: dict[str, Any] | None = None,
+    quarantined_rows: int = 0,
+    soft_range_counts: dict[str, int] | None = None,
+) -> Manifest:
+    """Make the dataset visible. Raises `DatasetError` when it is empty or a server is in two parts."""
+    ordered = sorted(parts, key=lambda part: part.name)
+    if not ordered or not any(part.rows for part in ordered):
+        raise DatasetError(f"nothing to write to {storage.location}: no row was good")
+    names = [server for part in ordered for server in part.servers]
+    values, counts = np.unique(names, return_counts=True)
+    if (counts > 1).any():
+        raise DatasetError(f"servers in more than one part: {', '.join(values[counts > 1][:5])}")
+    server_ids(names)
+    manifest = Manifest(
+        metrics=list(in_contract_order(metrics)),
+        timezone=timezone,
+        rows=sum(part.rows for part in ordered),
+        start=min(part.start for part in ordered),
+        end=max(part.end for part in ordered),
+        source=source or {},
+        quarantined_rows=quarantined_rows,
+        soft_range_counts=soft_range_counts or {},
+        parts=ordered,
+    )
+    storage.write_bytes(MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
+    return manifest

@@ -1,0 +1,1 @@
+"""How good forecasts are: rolling backtests that cannot leak, rivals, metrics, calibration, reports."""

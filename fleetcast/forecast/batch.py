@@ -1,0 +1,134 @@
+"""Forecasting a whole dataset with Ray Data, part by part, to one forecast table."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from pydantic import BaseModel
+
+from fleetcast.contract.compatibility import require_fit
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import DatasetError, UsageError
+from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
+from fleetcast.model.bundle import load_manifest
+from fleetcast.windows.arrays import arrays_from_table
+
+Report = Callable[[int, int], None]
+
+
+class BatchSummary(BaseModel):
+    """What a batch forecast made: servers by source, and the reasons of those that the model did not forecast."""
+
+    out: str
+    origin: datetime
+    servers: int
+    rows: int
+    sources: dict[str, int]
+    reasons: dict[str, str]
+
+
+class PartForecaster:
+    """Ray Data's worker: loads the bundle once, forecasts one part of the dataset a call."""
+
+    def __init__(self, bundle: str, data: str, origin: datetime) -> None:
+        self.forecaster = Forecaster.load(bundle)
+        self.dataset, self.origin = Dataset.open(data), origin
+
+    def __call__(self, numbers: pa.Table) -> pa.Table:
+        """Forecast table of the parts with these numbers."""
+        return pa.concat_tables([self._forecast(number).to_table() for number in numbers["id"].to_pylist()])
+
+    def _forecast(self, number: int) -> ForecastArrays:
+        manifest = self.dataset.manifest
+        part = manifest.parts[number]
+        table = self.dataset.read(part, ["server", "profile", "timestamp", *manifest.metrics])
+        fleet = arrays_from_table(table, manifest.start, manifest.end, self.dataset.maintenance(), manifest.timezone)
+        return self.forecaster.forecast(fleet, self.origin)
+
+
+def forecast_dataset(
+    bundle: str | os.PathLike[str],
+    data: str,
+    out: str | os.PathLike[str],
+    origin: datetime | None = None,
+    workers: int | None = None,
+    report: Report = lambda done, total: None,
+) -> BatchSummary:
+    """Forecast every server of a dataset from one origin (default: its last time stamp) into a Parquet file.
+
+    The file appears whole or not at all. `report(done, total)` counts servers. Ray must be connected.
+
+    Raises `IncompatibleError` when model and data do not fit, `UsageError` for an origin outside the data.
+    """
+    dataset, path = Dataset.open(data), os.fspath(Path(bundle).resolve())
+    manifest = dataset.manifest
+    require_fit(load_manifest(path).side(f"bundle {bundle}"), manifest.side(f"dataset {data}"))
+    origin = manifest.end if origin is None else origin
+    if not manifest.start <= origin <= manifest.end:
+        raise UsageError(
+            f"origin {origin.isoformat()} lies outside the data, {manifest.start.isoformat()} to "
+            f"{manifest.end.isoformat()}"
+        )
+    count = len(manifest.parts)
+    cores: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    size = min(count, workers or max(1, int(cores.get("CPU", 1))))
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    tables = ray.data.range(count, override_num_blocks=count).map_batches(
+        PartForecaster,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_constructor_args=(path, data, origin),
+        compute=ray.data.ActorPoolStrategy(size=size),
+    )
+    return _collect(tables, Path(out), origin, len(manifest.servers), report)
+
+
+def _collect(tables: ray.data.Dataset, out: Path, origin: datetime, total: int, report: Report) -> BatchSummary:
+    """Stream the parts' tables into one file."""
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    sources: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
+    rows, writer = 0, None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        batches: Iterator[pa.Table] = tables.iter_batches(batch_format="pyarrow", batch_size=None)  # type: ignore[assignment]
+        for table in batches:
+            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+            writer.write_table(table)
+            rows += table.num_rows
+            found = _reasons(table)
+            sources.update(source for source, _ in found.values())
+            reasons.update({server: reason for server, (source, reason) in found.items() if source != MODEL})
+            report(sources.total(), total)
+        if writer is not None:
+            writer.close()
+            partial.replace(out)
+    except OSError as error:
+        raise DatasetError(f"cannot write {out}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return BatchSummary(
+        out=str(out), origin=origin, servers=sources.total(), rows=rows, sources=dict(sources), reasons=reasons
+    )
+
+
+def _reasons(table: pa.Table) -> dict[str, tuple[str, str]]:
+    """Source and reason of each server: the best source among its metrics."""
+    first = table.filter(pc.equal(table["step"], 1)).select(["server", "source", "reason"])
+    rank = {MODEL: 0, FALLBACK: 1, NONE: 2}
+    found: dict[str, tuple[str, str]] = {}
+    for row in sorted(first.to_pylist(), key=lambda row: rank[row["source"]]):
+        found.setdefault(row["server"], (row["source"], row["reason"]))
+    return found

@@ -1,0 +1,122 @@
+"""One forecaster for the batch job and for the service."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fleetcast.contract.compatibility import require_fit, this_contract
+from fleetcast.contract.vocabulary import STEPS_PER_DAY, STEPS_PER_HOUR
+from fleetcast.errors import BundleError, ContractError
+from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
+from fleetcast.model.base import ResidualBase
+from fleetcast.model.bundle import Bundle, BundleManifest
+from fleetcast.model.floor import residual_floor
+from fleetcast.model.network import ForecastNetwork
+from fleetcast.windows.arrays import FleetArrays
+from fleetcast.windows.batches import WindowBatcher
+from fleetcast.windows.spec import OBSERVED_SHARE, WindowSpec
+
+BATCH_SERVERS = 64
+STALE_STEPS = STEPS_PER_HOUR // 2  # a server silent for longer than this falls back
+FALLBACK_STEPS = STEPS_PER_DAY  # a server silent for longer than this gets no forecast
+
+
+class Forecaster:
+    """A loaded bundle. Deterministic: the same samples give the same bits, whatever other servers are forecast."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest: BundleManifest = bundle.manifest
+        self.spec = WindowSpec.model_validate(bundle.manifest.window)
+        self.network = ForecastNetwork(bundle.manifest.network)
+        try:
+            self.network.load_state_dict(bundle.weights)
+        except RuntimeError as error:
+            raise BundleError(f"the weights do not fit the manifest's network: {error}") from error
+        self.network.eval()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], threads: int = 1) -> Forecaster:
+        """Load a bundle and set torch's threads. Raises what `Bundle.load` raises."""
+        torch.set_num_threads(threads)
+        return cls(Bundle.load(path))
+
+    @property
+    def history_steps(self) -> int:
+        """Steps up to the origin that a forecast can make use of."""
+        return self.spec.history_steps
+
+    def forecast(self, fleet: FleetArrays, origin: datetime) -> ForecastArrays:
+        """Forecast every server from `origin`; reads only steps up to it and planned maintenance.
+
+        A target without a sample in the last day has NaN quantiles, also where the model forecasts the server's others.
+
+        Raises `IncompatibleError` when the fleet lacks a target, `ContractError` for an origin off the grid.
+        """
+        side = this_contract(fleet.metrics, "the samples")
+        require_fit(self.manifest.side(f"model {self.manifest.run}"), side)
+        known = _window(fleet, origin, self.history_steps)
+        reasons = [self._why_not_model(row) for row in known.select(self.spec.targets)]
+        silent = [not np.isfinite(row[-FALLBACK_STEPS:]).any() for row in known.select(self.spec.targets)]
+        sources = [
+            NONE if mute else FALLBACK if reason else MODEL for reason, mute in zip(reasons, silent, strict=True)
+        ]
+        shape = (len(fleet.servers), len(self.spec.targets), self.spec.horizon, len(self.spec.levels))
+        quantiles = np.full(shape, np.nan, np.float32)
+        by_model = np.array([row for row, source in enumerate(sources) if source == MODEL], dtype=np.int64)
+        by_floor = np.array([row for row, source in enumerate(sources) if source == FALLBACK], dtype=np.int64)
+        for first in range(0, len(by_model), BATCH_SERVERS):
+            rows = by_model[first : first + BATCH_SERVERS]
+            quantiles[rows] = self._model_quantiles(known.of_servers(rows))
+        if len(by_floor):
+            quantiles[by_floor] = self._floor_quantiles(known.of_servers(by_floor))
+        absent = ~np.isfinite(known.select(self.spec.targets)[:, -FALLBACK_STEPS:]).any(axis=1)
+        quantiles[absent] = np.nan
+        return ForecastArrays(
+            fleet.servers, fleet.profiles, self.spec.targets, self.spec.levels, origin, quantiles,
+            tuple(sources), tuple(reasons),
+        )  # fmt: skip
+
+    def _why_not_model(self, history: npt.NDArray[np.float32]) -> str:
+        """Reason why one server [time, target] cannot be forecast by the model; empty when one of its targets can."""
+        seen = np.isfinite(history)
+        if not seen.any():
+            return f"no sample in the last {len(history) // STEPS_PER_HOUR} h"
+        silence = len(history) - 1 - np.flatnonzero(seen.any(axis=1))[-1]
+        if silence > STALE_STEPS:
+            return f"no sample for {silence * 5} min"
+        share = seen[-self.spec.context :].mean(axis=0).max()
+        if share < OBSERVED_SHARE:
+            hours = self.spec.context / STEPS_PER_HOUR
+            return f"{share:.0%} of the last {hours:g} h observed, {OBSERVED_SHARE:.0%} needed"
+        return ""
+
+    def _model_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
+        rows, ends = np.arange(len(fleet.servers)), np.full(len(fleet.servers), fleet.steps - 1)
+        base = None
+        if self.manifest.network.head == "floor":
+            base = ResidualBase(fleet.select(self.spec.targets), fleet.start, self.spec.horizon, self.spec.levels)
+        batch = WindowBatcher(fleet, self.spec, base).inputs(rows, ends)
+        with torch.inference_mode():
+            found = self.network(batch).numpy()
+        return np.ascontiguousarray(found.transpose(0, 2, 1, 3))
+
+    def _floor_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
+        values = fleet.select(self.spec.targets)
+        found = [
+            residual_floor(values[:, :, column], self.spec.horizon, self.spec.levels)
+            for column in range(values.shape[2])
+        ]
+        return np.stack(found, axis=1)
+
+
+def _window(fleet: FleetArrays, origin: datetime, steps: int) -> FleetArrays:
+    """The `steps` steps up to the origin, on an axis that ends there; missing where the fleet has none."""
+    if origin.tzinfo is None:
+        raise ContractError(f"the origin {origin.isoformat()} has no time zone")
+    end = fleet.index_of(origin)
+    return fleet.slice(end - steps + 1, end + 1)

@@ -1,0 +1,1 @@
+"""Playbooks, plans, approvals and their execution, which is a dry run."""

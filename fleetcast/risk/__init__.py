@@ -1,0 +1,1 @@
+"""From forecasts to incident probabilities, levels and scores."""

@@ -1,0 +1,53 @@
+"""Joining or starting Ray, with the switches that this stack needs, in one place."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from fleetcast.settings import RaySettings
+
+# One thread a worker: with two threads and another busy process OpenMP can be ten times slower.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "HF_HUB_OFFLINE": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
+
+
+def prepare_environment(settings: RaySettings) -> None:
+    """Set what Ray reads from the environment, keeping what the user has set."""
+    defaults = {
+        "RAY_AUTH_MODE": settings.auth_mode,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_V2_ENABLED": "1",
+        **WORKER_ENVIRONMENT,
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
+    """Join the cluster that `RAY_ADDRESS` or the settings name, or start Ray on this machine's loopback.
+
+    Does nothing when this process has joined already. Inside a submitted job Ray names the cluster itself.
+    """
+    prepare_environment(settings)
+    import ray  # noqa: PLC0415 (the environment has to be set first)
+
+    if ray.is_initialized():
+        return
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
+        return
+    ray.init(
+        num_cpus=settings.num_cpus,
+        include_dashboard=False,
+        log_to_driver=log_to_driver,
+        logging_level=logging.WARNING,
+    )

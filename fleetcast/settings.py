@@ -1,0 +1,74 @@
+"""All settings of FleetCast, typed, in one place.
+
+Each can be set by an environment variable: `FLEETCAST_` and the path in upper case joined by two underscores, for
+example `FLEETCAST_SERVICE__PORT=9000`. Nothing here is read at import: whoever starts a program builds `Settings()`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RaySettings(BaseModel):
+    """How FleetCast starts or joins Ray."""
+
+    address: str | None = Field(None, description="address of a running cluster; None starts Ray on this machine")
+    auth_mode: str = Field("disabled", description="RAY_AUTH_MODE of a Ray that FleetCast starts on loopback")
+    num_cpus: int | None = Field(None, description="cores that a local Ray may use; None is all")
+
+
+class CostSettings(BaseModel):
+    """Assumptions behind the value of an avoided incident; all are assumptions and shown as such."""
+
+    downtime_usd_per_hour: float = Field(50_000.0, ge=0)
+    incident_hours: float = Field(2.5, ge=0, description="mean length of an incident")
+    prevented_share: float = Field(0.85, ge=0, le=1, description="share of predicted incidents that are prevented")
+    false_alarm_usd: float = Field(100.0, ge=0, description="an engineer's time for an alert that came to nothing")
+    action_usd: float = Field(20.0, ge=0, description="one remediation action")
+    project_usd: float = Field(250_000.0, ge=0)
+
+
+class AlertSettings(BaseModel):
+    """When an alert opens and closes."""
+
+    open_after_cycles: int = Field(2, ge=1, description="cycles in a row at a level before an alert opens")
+    resolve_after_cycles: int = Field(6, ge=1, description="cycles in a row without a level before it resolves")
+    shadow: bool = Field(True, description="record what would be sent, send nothing")
+
+
+class ServiceSettings(BaseModel):
+    """The forecast service."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; others than loopback need `allow_remote`")
+    allow_remote: bool = Field(False, description="listen on an address that other machines reach")
+    port: int = Field(8000, ge=1, le=65535)
+    ingress_replicas: int = Field(2, ge=1)
+    forecaster_min_replicas: int = Field(1, ge=1)
+    forecaster_max_replicas: int = Field(4, ge=1)
+    history_hours: float = Field(80.0, gt=0, description="samples kept in memory for each server")
+    retention_hours: float = Field(24.0 * 31, gt=0, description="samples kept in the database")
+    request_timeout_s: float = Field(30.0, gt=0)
+    max_rows_per_request: int = Field(100_000, ge=1)
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1)
+    shard_servers: int = Field(256, ge=1, description="servers a call to a forecaster")
+
+
+class Settings(BaseSettings):
+    """The settings tree."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEETCAST_", env_nested_delimiter="__", extra="ignore")
+
+    home: Path = Field(Path(".fleetcast"), description="folder of the service's database, state and demo files")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; None is SQLite in `home`")
+    ray: RaySettings = Field(default_factory=RaySettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
+    cost: CostSettings = Field(default_factory=CostSettings)
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{(self.home / 'fleetcast.db').absolute()}"

@@ -1,0 +1,109 @@
+"""What a simulated fleet is: all values follow from this specification alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fleetcast.contract.vocabulary import PROFILES, STEP_SECONDS, STEPS_PER_HOUR
+from fleetcast.errors import DatasetError, UsageError
+from fleetcast.simulate.calendar import TIMEZONE
+
+SIMULATOR_VERSION = 1  # changes whenever the same specification gives other values
+SOURCE_KIND = "simulated"
+DEFAULT_START = datetime(2026, 1, 5, 5, tzinfo=UTC)  # a Monday, midnight in New York
+
+
+class FleetSpec(BaseModel):
+    """A simulated fleet. Raises `UsageError` with one clear line when it cannot be simulated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    servers: int = Field(25, description="number of servers, at least 1")
+    hours: float = Field(168.0, description="length of the span; at least one step of 5 minutes")
+    seed: int = Field(7, description="0 to 2^63 - 1; another seed is another fleet")
+    start: datetime = Field(DEFAULT_START, description="first time stamp, with a time zone, on the 5-minute grid")
+    profiles: tuple[str, ...] = Field(PROFILES, description="profiles that occur, in their shares of a fleet")
+    incidents_per_day: float = Field(0.1, description="incidents a server and day that no upstream server caused")
+    fizzle_share: float = Field(0.2, description="share of precursors that come to nothing")
+    sudden_share: float = Field(0.15, description="share of incidents that strike without a precursor")
+
+    @field_validator("start")
+    @classmethod
+    def _on_the_grid(cls, start: datetime) -> datetime:
+        if start.tzinfo is None:
+            raise UsageError(f"start {start.isoformat()} has no time zone; write for example 2026-01-05T05:00Z")
+        if start.timestamp() % STEP_SECONDS:
+            raise UsageError(f"start {start.isoformat()} is not on the {STEP_SECONDS} s grid")
+        return start.astimezone(UTC)
+
+    @field_validator("profiles")
+    @classmethod
+    def _known_profiles(cls, profiles: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in profiles if name not in PROFILES]
+        if unknown or not profiles:
+            found = ", ".join(map(repr, unknown)) or "no profile"
+            raise UsageError(f"{found} given as profiles; choose from {', '.join(PROFILES)}")
+        return tuple(name for name in PROFILES if name in profiles)
+
+    @model_validator(mode="after")
+    def _possible(self) -> FleetSpec:
+        if self.servers < 1:
+            raise UsageError(f"servers is {self.servers}; a fleet has at least 1 server")
+        if not 1 <= self.hours * STEPS_PER_HOUR < 1e8:
+            raise UsageError(f"hours is {self.hours:g}; give at least {1 / STEPS_PER_HOUR:.4f} (one step of 5 minutes)")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed is {self.seed}; give a whole number from 0 to 2^63 - 1")
+        if not 0 <= self.incidents_per_day <= 24:
+            raise UsageError(f"incidents_per_day is {self.incidents_per_day:g}; give 0 to 24 a server and day")
+        for name in ("fizzle_share", "sudden_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name):g}; give a share of at least 0 and below 1")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Number of 5-minute steps."""
+        return int(self.hours * STEPS_PER_HOUR + 1e-6)
+
+    @property
+    def start_seconds(self) -> int:
+        """Unix seconds of the first step."""
+        return int(self.start.timestamp())
+
+    @property
+    def timezone(self) -> str:
+        """IANA zone of the fleet's calendar."""
+        return TIMEZONE
+
+    def source(self) -> dict[str, Any]:
+        """How a manifest tells where the samples came from; `spec_of_source` reads it."""
+        return {
+            "kind": SOURCE_KIND,
+            "simulator_version": SIMULATOR_VERSION,
+            "spec": self.model_dump(mode="json"),
+        }
+
+
+def spec_of_source(source: Mapping[str, Any]) -> FleetSpec:
+    """The specification that a manifest's `source` tells of.
+
+    Raises:
+        DatasetError: the samples were not simulated, or by a simulator that gives other values.
+    """
+    if source.get("kind") != SOURCE_KIND:
+        raise DatasetError(
+            f"not a simulated dataset (source {dict(source)!r}): only a simulated fleet can be continued"
+        )
+    if source.get("simulator_version") != SIMULATOR_VERSION:
+        raise DatasetError(
+            f"the dataset is of simulator version {source.get('simulator_version')}, this is {SIMULATOR_VERSION}: "
+            "simulate it again"
+        )
+    try:
+        return FleetSpec.model_validate(source.get("spec"))
+    except (ValidationError, UsageError) as error:
+        raise DatasetError(f"the dataset's simulation spec cannot be understood: {error}") from error

@@ -1,0 +1,1 @@
+"""The database: tables, migrations, and the small functions that read and write them. Knows nothing else of ours."""

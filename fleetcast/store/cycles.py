@@ -1,0 +1,49 @@
+"""How long a room has been observing, and which of its cycles was the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from fleetcast.errors import StoreError
+from fleetcast.store.tables import CycleTable
+
+ALERTING = "alerting"
+"""The observer whose cycles say how long the fleet has been watched."""
+
+
+@dataclass(frozen=True)
+class ObservedSpan:
+    """First and last cycle and their number."""
+
+    first_at: datetime
+    last_at: datetime
+    count: int
+
+
+def begin_cycle(session: Session, observer: str, now: datetime) -> bool:
+    """Note a cycle at `now`; False when that cycle was noted before, so that a repeat after a crash counts once.
+
+    Raises `StoreError` when `now` is before the last cycle: this database belongs to another clock.
+    """
+    row = session.get(CycleTable, observer, with_for_update=True)
+    if row is None:
+        session.add(CycleTable(observer=observer, first_at=now, last_at=now, count=1))
+        return True
+    if now < row.last_at:
+        raise StoreError(
+            f"the clock went back: the last cycle of {observer} was at {row.last_at:%Y-%m-%d %H:%M:%S} UTC, this one "
+            f"is at {now:%Y-%m-%d %H:%M:%S}; another clock needs another database (fleetcast reset starts fresh)"
+        )
+    if now == row.last_at:
+        return False
+    row.last_at, row.count = now, row.count + 1
+    return True
+
+
+def observed(session: Session, observer: str) -> ObservedSpan | None:
+    """What has been observed so far; None before the first cycle."""
+    row = session.get(CycleTable, observer)
+    return None if row is None else ObservedSpan(row.first_at, row.last_at, row.count)

@@ -1,0 +1,1 @@
+"""One file a schema revision; a revision that was released is never edited."""

@@ -1,0 +1,273 @@
+"""The tables. What they hold is decided by the rooms that use them; `migrations` makes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy import DateTime as SqlDateTime
+from sqlalchemy.orm import DeclarativeBase, Mapped, WriteOnlyMapped, mapped_column, relationship
+
+from fleetcast.errors import StoreError
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time with a time zone in, the same instant in UTC out, whatever the database keeps."""
+
+    impl = SqlDateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; raises `StoreError` for a time without a time zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise StoreError(f"the time {value} has no time zone: give it one (UTC)")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """With time zone UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; constraints have names, so that migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads a plain class attribute)
+        str: Text(),
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+        list[str]: JSON(),
+    }
+
+
+class SampleTable(Base):
+    """Samples as received; `timestamp` is Unix seconds, `metrics` a JSON object of name to value."""
+
+    __tablename__ = "samples"
+    __table_args__ = (Index(None, "timestamp"), {"sqlite_with_rowid": False})
+
+    server: Mapped[str] = mapped_column(primary_key=True)
+    timestamp: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    profile: Mapped[str]
+    metrics: Mapped[str]
+
+
+class ApiKeyTable(Base):
+    """API keys, of which only a salted hash is kept; `prefix` finds the row."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        Index(
+            "uq_api_keys_name_in_force",
+            "name",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class AuditTable(Base):
+    """Who did what when."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[str]
+
+
+class CycleTable(Base):
+    """How long a room has been observing: one row an observer."""
+
+    __tablename__ = "cycles"
+
+    observer: Mapped[str] = mapped_column(primary_key=True)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    count: Mapped[int]
+
+
+class AlertTable(Base):
+    """One alert; at most one of a key is not over (a partial unique index sees to it)."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        Index(
+            "uq_alerts_key_not_over",
+            "key",
+            unique=True,
+            sqlite_where=text("state NOT IN ('resolved', 'expired')"),
+            postgresql_where=text("state NOT IN ('resolved', 'expired')"),
+        ),
+        Index(None, "state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    server: Mapped[str]
+    profile: Mapped[str]
+    metric: Mapped[str]
+    level: Mapped[str]
+    state: Mapped[str]
+    score: Mapped[float]
+    p_30m: Mapped[float | None]
+    p_8h: Mapped[float | None]
+    p_forecast: Mapped[float | None]  # P(8 h) of the last cycle, up to the opening, before the incident was open
+    cycles_at_level: Mapped[int]
+    cycles_below: Mapped[int]
+    first_seen_at: Mapped[datetime]
+    opened_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None]
+    confirmed_at: Mapped[datetime | None]  # when the incident itself was first observed
+    acknowledged_by: Mapped[str | None]
+    acknowledged_at: Mapped[datetime | None]
+    inhibited_by: Mapped[str | None]
+    dependent: Mapped[bool]  # something else explained it when it opened: no incident of its own
+    message: Mapped[str]
+    sent_level: Mapped[str | None]  # the most urgent level that was sent
+    sent_at: Mapped[datetime | None]  # the escalation ladder counts from here
+    escalated_steps: Mapped[int]
+
+    events: WriteOnlyMapped[AlertEventTable] = relationship()
+    notifications: WriteOnlyMapped[NotificationTable] = relationship()
+
+
+class AlertEventTable(Base):
+    """The timeline of an alert."""
+
+    __tablename__ = "alert_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"), index=True)
+    at: Mapped[datetime]
+    event: Mapped[str]
+    detail: Mapped[str]
+
+
+class NotificationTable(Base):
+    """The outbox: written with the alert, in one transaction; `key` lets a receiver drop a repeat."""
+
+    __tablename__ = "notifications"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"), index=True)
+    at: Mapped[datetime]
+    channel: Mapped[str]
+    receiver: Mapped[str]
+    status: Mapped[str]
+    text: Mapped[str]
+
+
+class PlanTable(Base):
+    """A remediation plan; `content` is canonical JSON and `hash` its SHA-256."""
+
+    __tablename__ = "plans"
+    __table_args__ = (
+        Index(
+            "uq_plans_alert_id_in_force",
+            "alert_id",
+            unique=True,
+            sqlite_where=text("status <> 'expired'"),
+            postgresql_where=text("status <> 'expired'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hash: Mapped[str]
+    content: Mapped[str]
+    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"))
+    status: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    executed_by: Mapped[str | None]
+    executed_at: Mapped[datetime | None]
+
+    approval: Mapped[ApprovalTable | None] = relationship()
+    executions: Mapped[list[ExecutionTable]] = relationship(order_by="ExecutionTable.step")
+
+
+class ApprovalTable(Base):
+    """The approval of a plan, bound to its hash."""
+
+    __tablename__ = "approvals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plans.id"), unique=True)
+    plan_hash: Mapped[str]
+    by: Mapped[str]
+    role: Mapped[str]
+    at: Mapped[datetime]
+
+
+class ExecutionTable(Base):
+    """One step of an executed plan: written before the step, completed after it, once."""
+
+    __tablename__ = "executions"
+    __table_args__ = (UniqueConstraint("plan_id", "step"),)
+
+    action_id: Mapped[str] = mapped_column(primary_key=True)
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plans.id"))
+    step: Mapped[int]
+    by: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    result: Mapped[str | None]
+
+
+class CostAssumptionTable(Base):
+    """Every set of cost assumptions that was saved; the newest is in force."""
+
+    __tablename__ = "cost_assumptions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    author: Mapped[str]
+    assumptions: Mapped[dict[str, Any]]
+
+
+class MaintenanceTable(Base):
+    """Planned maintenance of a server, `start` to `end`."""
+
+    __tablename__ = "maintenance"
+
+    server: Mapped[str] = mapped_column(primary_key=True)
+    start: Mapped[datetime] = mapped_column(primary_key=True)
+    end: Mapped[datetime]

@@ -1,0 +1,1 @@
+"""Training a bundle with Ray Train and Lightning."""

@@ -1,0 +1,125 @@
+"""What each Ray Train worker runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import ray.train
+import torch
+from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare_trainer
+from ray.train.torch import get_device
+from ray.util.queue import Queue
+
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import TrainingError
+from fleetcast.model.base import ResidualBase
+from fleetcast.model.loss import window_loss
+from fleetcast.training.callbacks import CheckpointCallback, ProgressCallback
+from fleetcast.training.checkpoint import read_state, restore
+from fleetcast.training.module import ForecastModule
+from fleetcast.training.plan import TrainPlan
+from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
+from fleetcast.windows.batches import WindowBatcher
+from fleetcast.windows.sampling import WindowLoader, usable_windows
+
+VALIDATION_WINDOWS = 1024
+WEIGHT_WINDOWS = 512
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Train on this worker's share of the windows; `config` holds the plan as JSON and the driver's queue."""
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    plan = TrainPlan.model_validate_json(config["plan"])
+    queue: Queue | None = config.get("queue")
+    pl.seed_everything(plan.seed, verbose=False)
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    training, validation = make_loaders(plan, rank, world)
+    weights = base_weights(training, plan)
+    module = ForecastModule(plan, len(training), weights)
+    checkpoint = ray.train.get_checkpoint()
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if checkpoint is not None:
+            folder = Path(stack.enter_context(checkpoint.as_directory()))
+            restore(folder, module)
+        if module.epochs_done >= plan.epochs:
+            metrics = read_state(folder)["metrics"] if folder else {}
+            ray.train.report(metrics)
+            return
+        trainer = _trainer(plan, module, ProgressCallback(queue, training), CheckpointCallback(queue, folder))
+        trainer.fit(module, training, validation)
+
+
+def make_loaders(plan: TrainPlan, rank: int, world: int) -> tuple[WindowLoader, WindowLoader]:
+    """Loaders of the training and the validation part for one worker.
+
+    No training window reaches into the validation part, no validation window beyond the cutoff.
+    """
+    fleet = arrays_from_dataset(Dataset.open(plan.data))
+    fleet = fleet.until(fleet.index_of(plan.cutoff))
+    batcher = WindowBatcher(fleet, plan.window, _base(fleet, plan))
+    border, horizon = fleet.index_of(plan.validation_start), plan.window.horizon
+    training = usable_windows(fleet, plan.window, plan.window.context - 1, border - horizon)
+    validation = usable_windows(fleet, plan.window, border, fleet.steps - 1 - horizon)
+    if not len(training[0]):
+        raise TrainingError("no usable training window: too many samples are missing before the cutoff")
+    if not len(validation[0]):
+        raise TrainingError("no usable validation window: too many samples are missing just before the cutoff")
+    picks = np.linspace(0, len(validation[0]) - 1, min(VALIDATION_WINDOWS, len(validation[0]))).astype(np.int64)
+    chosen = (validation[0][picks], validation[1][picks])
+    return (
+        WindowLoader(batcher, training, plan.batch_size, rank, world, plan.samples_per_epoch, plan.seed),
+        WindowLoader(batcher, chosen, plan.batch_size, rank, world),
+    )
+
+
+def base_weights(loader: WindowLoader, plan: TrainPlan) -> torch.Tensor:
+    """1 / the untrained base's mean loss by target, [target], so that targets of different size count alike.
+
+    Without a base (the softplus head) all weights are 1. The same on every worker.
+    """
+    if plan.network.head != "floor":
+        return torch.ones(plan.network.targets)
+    total = len(loader.windows[0])
+    picks = np.random.default_rng(plan.seed).choice(total, min(WEIGHT_WINDOWS, total), replace=False)
+    rows, ends = loader.windows[0][picks], loader.windows[1][picks]
+    inputs, truth = loader.batcher.inputs(rows, ends), loader.batcher.truth(rows, ends)
+    losses, known = window_loss(inputs["base"], truth, inputs, plan.network.levels)
+    mean = (losses * known).sum(dim=0) / known.sum(dim=0).clamp_min(1)
+    return 1 / mean.clamp_min(1e-4)
+
+
+def _base(fleet: FleetArrays, plan: TrainPlan) -> ResidualBase | None:
+    if plan.network.head != "floor":
+        return None
+    return ResidualBase(fleet.select(plan.window.targets), fleet.start, plan.window.horizon, plan.window.levels)
+
+
+def _trainer(plan: TrainPlan, module: ForecastModule, *callbacks: pl.Callback) -> pl.Trainer:
+    gpu = get_device().type == "cuda"
+    trainer = pl.Trainer(
+        max_epochs=plan.epochs - module.epochs_done,
+        accelerator="gpu" if gpu else "cpu",
+        devices="auto" if gpu else 1,
+        strategy=RayDDPStrategy(),  # type: ignore[no-untyped-call]
+        plugins=[RayLightningEnvironment()],  # type: ignore[no-untyped-call]
+        callbacks=list(callbacks),
+        gradient_clip_val=1.0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    prepared: pl.Trainer = prepare_trainer(trainer)
+    return prepared

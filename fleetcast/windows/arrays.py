@@ -1,0 +1,158 @@
+"""A fleet as dense arrays on the 5-minute grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleetcast.contract.metrics import METRIC_NAMES, in_contract_order
+from fleetcast.contract.schema import MAINTENANCE, TIMESTAMP
+from fleetcast.contract.states import observed_state
+from fleetcast.contract.vocabulary import STEP_SECONDS, UNKNOWN, profile_codes
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class FleetArrays:
+    """Samples of a fleet.
+
+    `values` is float32 [server, time, metric] in contract units, NaN where there is no value; step i is at
+    `start + i x 300` Unix seconds. `maintenance` lists planned windows (schema `MAINTENANCE`), past and future.
+    """
+
+    servers: tuple[str, ...]
+    profiles: tuple[str, ...]
+    metrics: tuple[str, ...]
+    start: int
+    values: npt.NDArray[np.float32]
+    maintenance: pa.Table
+    timezone: str = "UTC"
+
+    @property
+    def steps(self) -> int:
+        """Length of the time axis."""
+        return int(self.values.shape[1])
+
+    @property
+    def timestamps(self) -> npt.NDArray[np.int64]:
+        """Unix seconds of the steps, shape [time]."""
+        return self.start + STEP_SECONDS * np.arange(self.steps, dtype=np.int64)
+
+    @property
+    def profile_codes(self) -> npt.NDArray[np.int64]:
+        """Embedding indices of the servers' profiles, shape [server]; 0 is unknown."""
+        return profile_codes(self.profiles)
+
+    def index_of(self, moment: datetime) -> int:
+        """Position of a grid time on the time axis, which may lie outside it."""
+        seconds = int(moment.timestamp()) - self.start
+        if seconds % STEP_SECONDS:
+            raise DatasetError(f"{moment.isoformat()} is not on the {STEP_SECONDS} s grid")
+        return seconds // STEP_SECONDS
+
+    def time_at(self, index: int) -> datetime:
+        """UTC time of a position on the time axis, which may lie outside it."""
+        return datetime.fromtimestamp(self.start + STEP_SECONDS * index, UTC)
+
+    def select(self, metrics: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Values of some metrics, [server, time, len(metrics)]; NaN for one that the fleet does not have."""
+        chosen = np.full((*self.values.shape[:2], len(metrics)), np.nan, np.float32)
+        for column, name in enumerate(metrics):
+            if name in self.metrics:
+                chosen[:, :, column] = self.values[:, :, self.metrics.index(name)]
+        return chosen
+
+    def states(self) -> npt.NDArray[np.int8]:
+        """State codes [server, time] by the contract's one state function."""
+        planned = self.maintenance_mask(0, self.steps)
+        return observed_state(self.values, self.metrics, self.profile_codes, self.timestamps, planned, self.timezone)
+
+    def maintenance_mask(self, first: int, last: int) -> npt.NDArray[np.bool_]:
+        """Planned maintenance [server, last - first] of the steps first..last-1, which may lie in the future."""
+        planned = np.zeros((len(self.servers), last - first), dtype=bool)
+        rows = {server: row for row, server in enumerate(self.servers)}
+        times = self.start + STEP_SECONDS * np.arange(first, last, dtype=np.int64)
+        for window in self.maintenance.to_pylist():
+            row = rows.get(window["server"])
+            if row is not None:
+                start, end = window["start"].timestamp(), window["end"].timestamp()
+                planned[row] |= (times >= start) & (times < end)
+        return planned
+
+    def until(self, index: int) -> FleetArrays:
+        """The same fleet with nothing after step `index` (inclusive): what is known at that origin."""
+        return replace(self, values=self.values[:, : max(index + 1, 0)])
+
+    def slice(self, first: int, last: int) -> FleetArrays:
+        """The steps first..last-1 on an axis of exactly that length; missing where the fleet has none."""
+        values = np.full((len(self.servers), last - first, len(self.metrics)), np.nan, np.float32)
+        low, high = max(first, 0), min(last, self.steps)
+        if low < high:
+            values[:, low - first : high - first] = self.values[:, low:high]
+        return replace(self, start=self.start + STEP_SECONDS * first, values=values)
+
+    def of_servers(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> FleetArrays:
+        """The same fleet with these servers only, in this order."""
+        return replace(
+            self,
+            servers=tuple(self.servers[row] for row in rows),
+            profiles=tuple(self.profiles[row] for row in rows),
+            values=self.values[list(rows)],
+        )
+
+
+def arrays_from_table(
+    table: pa.Table,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    maintenance: pa.Table | None = None,
+    timezone: str = "UTC",
+) -> FleetArrays:
+    """Lay sample rows (contract columns, on the grid, one a server and time) on dense arrays.
+
+    The time axis runs from `start` to `end`, both inclusive, by default the span of the rows; rows outside are left
+    out. Gaps become NaN. A server's profile is that of its last row.
+    """
+    seconds = np.asarray(pc.cast(pc.cast(table["timestamp"], TIMESTAMP), pa.int64()))
+    if not len(seconds) and (start is None or end is None):
+        raise DatasetError("no samples: nothing to lay on the grid")
+    first = int(start.timestamp()) if start is not None else int(seconds.min())
+    last = int(end.timestamp()) if end is not None else int(seconds.max())
+    metrics = in_contract_order(name for name in table.schema.names if name in METRIC_NAMES)
+    encoded = table["server"].combine_chunks().dictionary_encode()
+    servers, order = np.unique(np.asarray(encoded.dictionary), return_inverse=True)
+    rows = order[np.asarray(encoded.indices)] if len(seconds) else np.empty(0, np.int64)
+    profiles = np.full(len(servers), UNKNOWN, dtype=object)
+    profiles[rows] = pc.fill_null(table["profile"], UNKNOWN).to_numpy(zero_copy_only=False)
+    columns = (seconds - first) // STEP_SECONDS
+    steps = (last - first) // STEP_SECONDS + 1
+    inside = (columns >= 0) & (columns < steps)
+    values = np.full((len(servers), steps, len(metrics)), np.nan, np.float32)
+    for position, name in enumerate(metrics):
+        series = np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float32)
+        values[rows[inside], columns[inside], position] = series[inside]
+    return FleetArrays(
+        tuple(str(name) for name in servers),
+        tuple(str(name) for name in profiles),
+        metrics,
+        first,
+        values,
+        MAINTENANCE.empty_table() if maintenance is None else maintenance,
+        timezone,
+    )
+
+
+def arrays_from_dataset(dataset: Dataset, parts: Sequence[int] | None = None) -> FleetArrays:
+    """All servers of a dataset, or of the parts with these positions, over the dataset's whole span."""
+    manifest = dataset.manifest
+    chosen = manifest.parts if parts is None else [manifest.parts[number] for number in parts]
+    columns = ["server", "profile", "timestamp", *manifest.metrics]
+    table = pa.concat_tables([dataset.read(part, columns) for part in chosen])
+    return arrays_from_table(table, manifest.start, manifest.end, dataset.maintenance(), manifest.timezone)

@@ -1,0 +1,82 @@
+"""Which windows of a fleet can be trained on, and how workers share them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetcast.windows.arrays import FleetArrays
+from fleetcast.windows.batches import Batch, WindowBatcher
+from fleetcast.windows.spec import OBSERVED_SHARE, WindowSpec
+
+Ints = npt.NDArray[np.int64]
+
+
+def usable_windows(fleet: FleetArrays, spec: WindowSpec, first_end: int, last_end: int) -> tuple[Ints, Ints]:
+    """(rows, ends) of the windows with origins at steps first_end..last_end that can be learnt from.
+
+    At least half of the encoder is observed for some target, something was observed in the last half hour, and
+    something of the horizon too.
+    """
+    seen = np.isfinite(fleet.select(spec.targets))
+    counts = np.cumsum(np.pad(seen.astype(np.int64), ((0, 0), (1, 0), (0, 0))), axis=1)
+    last_end = min(last_end, fleet.steps - 2)
+    if last_end < first_end:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    ends = np.arange(first_end, last_end + 1)
+
+    def observed(first: Ints, last: Ints) -> npt.NDArray[np.int64]:
+        """Samples of steps first..last by server and target."""
+        return np.asarray(counts[:, np.clip(last + 1, 0, fleet.steps)] - counts[:, np.clip(first, 0, fleet.steps)])
+
+    enough = (observed(ends - spec.context + 1, ends) >= OBSERVED_SHARE * spec.context).any(axis=2)
+    fresh = observed(ends - 5, ends).any(axis=2)
+    ahead = observed(ends + 1, ends + spec.horizon).any(axis=2)
+    rows, columns = np.nonzero(enough & fresh & ahead)
+    return rows.astype(np.int64), ends[columns].astype(np.int64)
+
+
+class WindowLoader:
+    """Batches of (inputs, truth) of one epoch for one of several workers; every window is seen by one of them.
+
+    Training draws `samples` windows without repeats, differently each epoch; without `samples` all windows come in
+    order, which is what validation wants.
+    """
+
+    def __init__(
+        self,
+        batcher: WindowBatcher,
+        windows: tuple[Ints, Ints],
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.batcher, self.windows, self.batch_size = batcher, windows, batch_size
+        self.rank, self.world, self.samples, self.seed = rank, world, samples, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        total = len(self.windows[0]) if self.samples is None else min(self.samples, len(self.windows[0]))
+        mine = math.ceil(total / self.world)
+        return math.ceil(mine / self.batch_size)
+
+    def indices(self) -> Ints:
+        """Positions of this worker's windows in this epoch; equally many for every worker of a training."""
+        total = len(self.windows[0])
+        if self.samples is None:
+            return np.arange(self.rank, total, self.world)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(total)[: self.samples]
+        usable = len(order) // self.world * self.world or len(order)
+        return np.asarray(order[:usable][self.rank :: self.world])
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
+        mine = self.indices()
+        for first in range(0, len(mine), self.batch_size):
+            picked = mine[first : first + self.batch_size]
+            rows, ends = self.windows[0][picked], self.windows[1][picked]
+            yield self.batcher.inputs(rows, ends), {"truth": self.batcher.truth(rows, ends)}

@@ -1,0 +1,84 @@
+"""Builds the applications from typed arguments; the import paths of `deploy/serve.yaml` lead here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+
+from fleetcast.dataset.reader import Dataset
+from fleetcast.model.bundle import load_manifest
+from fleetcast.settings import ServiceSettings
+from serve_app.alerts import Alerts
+from serve_app.arguments import AppArgs, DashboardArgs
+from serve_app.dashboard.app import build_dashboard
+from serve_app.forecaster import ForecasterReplica
+from serve_app.history import History
+from serve_app.ingress import Ingress
+from serve_app.remediation import Remediation
+from serve_app.watcher import Watcher
+
+MANY = 1000  # calls in flight that wait for news or for the database, not for the process
+
+
+def build(args: AppArgs) -> serve.Application:
+    """The API application. Raises `BundleError` and `DatasetError` before anything is deployed."""
+    manifest = load_manifest(args.bundle)
+    forecaster = _forecaster(args)
+    history = _single("history", History).bind(args, manifest.timezone)
+    alerts = _single("alerts", Alerts).bind(args, upstreams(args.dataset))
+    remediation = _single("remediation", Remediation).bind(args)
+    watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation)
+    ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
+    return ingress.bind(args, history, watcher, alerts, remediation)  # type: ignore[no-any-return]
+
+
+def build_ui(args: DashboardArgs) -> serve.Application:
+    """The dashboard application."""
+    return build_dashboard(args.api_url, args.root_path)
+
+
+def autoscaling(settings: ServiceSettings) -> AutoscalingConfig:
+    """Replicas follow the shards that wait or run, between the limits of the settings."""
+    return AutoscalingConfig(
+        min_replicas=settings.forecaster_min_replicas,
+        initial_replicas=settings.forecaster_min_replicas,
+        max_replicas=max(settings.forecaster_min_replicas, settings.forecaster_max_replicas),
+        target_ongoing_requests=4,
+    )
+
+
+def upstreams(dataset: str | None) -> dict[str, list[str]]:
+    """The servers that each server depends on, from the dataset's topology; empty without a dataset."""
+    found: dict[str, list[str]] = {}
+    if dataset is not None:
+        for edge in Dataset.open(dataset).topology().to_pylist():
+            found.setdefault(edge["downstream"], []).append(edge["upstream"])
+    return found
+
+
+def _forecaster(args: AppArgs) -> serve.Application:
+    deployment = serve.deployment(
+        name="forecaster",
+        user_config={"bundle": args.bundle},
+        ray_actor_options={"num_cpus": 1},
+        max_ongoing_requests=8,
+        autoscaling_config=autoscaling(args.service),
+    )
+    return deployment(ForecasterReplica).bind()
+
+
+def _single(name: str, replica: type) -> serve.Deployment:
+    return _light(name, 1)(replica)  # type: ignore[no-any-return]
+
+
+def _light(name: str, replicas: int) -> Any:
+    """A decorator that makes deployments which wait more than they compute."""
+    return serve.deployment(
+        name=name,
+        num_replicas=replicas,
+        max_ongoing_requests=MANY,
+        graceful_shutdown_timeout_s=2.0,
+        ray_actor_options={"num_cpus": 0},
+    )

@@ -1,0 +1,37 @@
+"""The typed arguments of the service: all that its deployments are built from."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetcast.clock import ClockSpec
+from fleetcast.settings import AlertSettings, CostSettings, ServiceSettings
+
+
+class AppArgs(BaseModel):
+    """Arguments of `serve_app.app:build`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bundle: str = Field(description="folder of the model bundle")
+    database: str = Field(description="SQLAlchemy URL of the service's database")
+    dataset: str | None = Field(None, description="dataset whose topology and planned maintenance the fleet has")
+    clock: ClockSpec = Field(default_factory=ClockSpec, description="the one clock of the service")
+    settle_s: float = Field(
+        60.0,
+        ge=0,
+        lt=300,
+        description="clock seconds that a cycle waits after a step has ended for its samples to come in",
+    )
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
+    cost: CostSettings = Field(default_factory=CostSettings)
+
+
+class DashboardArgs(BaseModel):
+    """Arguments of `serve_app.app:build_ui`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_url: str = Field(description="address of the API as the dashboard's process reaches it")
+    root_path: str = Field("/ui", description="path below which browsers see the dashboard")

@@ -1,0 +1,152 @@
+"""Tab 3: the servers most at risk, and one of them in detail: fan charts, drivers, time to breach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from serve_app import schemas
+from serve_app.dashboard import markup, palette, words
+from serve_app.dashboard.client import FleetApi, NotFoundError
+from serve_app.dashboard.fan import fan_figure
+from serve_app.dashboard.view import ClientFactory, View, notice_line, panel_html, refresher
+
+TOP = 20
+MOST_ROWS = 10_000
+HISTORY_HOURS = 24
+HIGHEST = "highest risk"
+DRIVER = "driver"
+
+
+def build(clients: ClientFactory) -> View:
+    """The tab's components and events."""
+    notice = notice_line("fc-risks-notice")
+    with gr.Row():
+        with gr.Column(scale=3, min_width=330):
+            ranking = panel_html("fc-ranking")
+        with gr.Column(scale=8, min_width=620):
+            with gr.Row(elem_classes="fc-controls"):
+                server = gr.Dropdown(
+                    [HIGHEST], value=HIGHEST, label="Server", allow_custom_value=True, elem_id="fc-server"
+                )
+                metric = gr.Dropdown([DRIVER], value=DRIVER, label="Metric", elem_id="fc-metric")
+            title = panel_html("fc-server-title")
+            fan = gr.Plot(show_label=False, elem_id="fc-fan")
+            facts = panel_html("fc-server-facts")
+    view = View(notice, show, [server, metric], [ranking, server, metric, title, fan, facts], opens=[ranking])
+    refresh = refresher(clients, view)
+    for choice in (server, metric):
+        choice.input(refresh, view.inputs, [notice, *view.outputs], show_progress="hidden", api_visibility="private")
+    return view
+
+
+def show(api: FleetApi, server: str | None, metric: str | None) -> tuple[Any, ...]:
+    """The ranking and the chosen server."""
+    page = api.fleet(limit=TOP)
+    if not page.items:
+        why = "No server has sent a sample yet." if not page.summary.servers else "No forecast cycle has run yet."
+        return markup.notice(why), gr.skip(), gr.skip(), "", None, ""
+    choices = [HIGHEST, *(item.server for item in page.items)]
+    asked = server or HIGHEST
+    name = page.items[0].server if asked == HIGHEST else asked
+    item = next((item for item in page.items if item.server == name), None)
+    try:
+        forecast = api.forecast(name)
+        history = api.history(name, HISTORY_HOURS)
+    except NotFoundError as error:
+        missing = markup.notice(f"Nothing to show for {name}: {error}", "bad")
+        return _ranking(page), gr.Dropdown(choices=choices), gr.skip(), missing, None, ""
+    item = item or _find(api, name, forecast.profile)
+    shown = _metric(metric, item, forecast, history)
+    drivers = [DRIVER, *(forecast.metrics or history.metrics)]
+    return (
+        _ranking(page),
+        gr.Dropdown(choices=choices, value=asked),
+        gr.Dropdown(choices=drivers, value=metric if metric in drivers else DRIVER),
+        _title(name, item, forecast),
+        fan_figure(history, forecast, shown) if shown else None,
+        _facts(item) if item else "",
+    )
+
+
+def _find(api: FleetApi, name: str, profile: str) -> schemas.FleetItem | None:
+    """A server outside the ranking, looked up among those of its profile."""
+    return next((item for item in api.fleet(profile, limit=MOST_ROWS).items if item.server == name), None)
+
+
+def _metric(
+    asked: str | None,
+    item: schemas.FleetItem | None,
+    forecast: schemas.ServerForecast,
+    history: schemas.ServerHistory,
+) -> str | None:
+    """The metric to draw large: the one asked for, else the driver, else the first there is."""
+    known = [*forecast.metrics, *history.metrics]
+    wanted = [asked, item.metric if item else None]
+    return next((name for name in wanted if name in known), known[0] if known else None)
+
+
+def _ranking(page: schemas.FleetPage) -> Markup:
+    rows: list[list[markup.Piece]] = [
+        [
+            markup.level(item.level),
+            markup.score(item.score),
+            markup.swatch(palette.profile_color(item.profile)) + markup.server(item.server),
+            "open now" if item.open else words.percent(item.p_30m),
+            words.percent(item.p_8h),
+        ]
+        for item in page.items
+    ]
+    body = markup.table(["Level", "Score", "Server", "P(30 min)", "P(8 h)"], rows, numeric=(1, 3, 4))
+    return markup.panel("Highest risk", body, f"{len(rows)} of {words.plural(page.total, 'server')}")
+
+
+def _title(name: str, item: schemas.FleetItem | None, forecast: schemas.ServerForecast) -> Markup:
+    pieces: list[markup.Piece] = [
+        Markup("<b>{}</b>").format(name),
+        markup.profile(forecast.profile),
+        Markup("forecast from <b>{}</b>").format(words.moment(forecast.origin)),
+    ]
+    if item:
+        pieces[1:1] = [markup.level(item.level), Markup("score {}").format(markup.score(item.score)), item.state]
+    if forecast.source == "model":
+        pieces.append(markup.chip("model", "good"))
+    else:
+        pieces.append(markup.chip(forecast.source if forecast.source != "none" else "no forecast", "bad"))
+        pieces.append(forecast.reason)
+    spans = markup.joined(Markup("<span>{}</span>").format(piece) for piece in pieces)
+    return Markup('<div class="fc-head">{}</div>').format(spans)
+
+
+def _facts(item: schemas.FleetItem) -> Markup:
+    drivers = sorted(item.metric_probabilities.items(), key=lambda pair: -pair[1])
+    bars = markup.table(
+        ["Metric", "P(incident ≤ 8 h)"], [[name, markup.probability(chance)] for name, chance in drivers], numeric=(1,)
+    )
+    chances = markup.facts(
+        [
+            ("within 30 min", markup.probability(item.p_30m)),
+            ("within 2 h", markup.probability(item.p_2h)),
+            ("within 8 h", markup.probability(item.p_8h)),
+            ("open now", "yes" if item.open else "no"),
+        ]
+    )
+    return Markup('<div class="fc-columns">{}{}{}</div>').format(
+        markup.panel("P(incident)", chances, "calibrated"),
+        markup.panel("Drivers", bars, "which metric would be it"),
+        markup.panel("Time to breach", markup.facts(_breach(item)), "first critical threshold, from the origin"),
+    )
+
+
+def _breach(item: schemas.FleetItem) -> list[tuple[str, markup.Piece]]:
+    never = "not within the forecast"
+    return [
+        (what, never if seconds is None else words.duration(seconds))
+        for what, seconds in (
+            ("median", item.breach_s),
+            ("high quantile (earliest)", item.breach_low_s),
+            ("low quantile (latest)", item.breach_high_s),
+        )
+    ]

@@ -1,0 +1,70 @@
+"""Deployment `ingress`: the HTTP API. Thin: keys, limits, translation; the work is done by the other deployments."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from ray import serve
+
+from fleetcast import __version__
+from fleetcast.store.engine import open_store
+from serve_app.arguments import AppArgs
+from serve_app.auth import KeyRing
+from serve_app.handles import Handle
+from serve_app.hub import Hub
+from serve_app.limits import BodyLimit
+from serve_app.refusals import add_handlers
+from serve_app.routes import demo, documents, fleet, health, intake, response, stream
+from serve_app.schemas import ErrorAnswer, StreamMessage
+from serve_app.services import Services
+
+POLL_S = 30.0
+DESCRIPTION = (
+    "Forecasts of a server fleet, eight hours ahead. Every /v1 route needs an API key in the header "
+    "`Authorization: Bearer fc_...`; times are UTC, values in the units of the data contract."
+)
+
+
+@serve.ingress()
+class Ingress:
+    """The FastAPI application and the handles that its routes use."""
+
+    def __init__(
+        self,
+        args: AppArgs,
+        history: Handle,
+        watcher: Handle,
+        alerts: Handle,
+        remediation: Handle,
+    ) -> None:
+        store = open_store(args.database)
+        self._services = Services(
+            args, args.clock.build(), store, KeyRing(store), history, watcher, alerts, remediation
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application of this replica."""
+        return make_app(self._services)
+
+
+def make_app(services: Services) -> FastAPI:
+    """The API over these deployments."""
+    app = FastAPI(
+        title="FleetCast",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        responses={status: {"model": ErrorAnswer} for status in (401, 403, 422, 503)},
+    )
+
+    async def poll(after: int) -> list[StreamMessage]:
+        messages: list[StreamMessage] = await services.watcher.messages.remote(after)
+        return messages
+
+    app.state.services = services
+    app.state.hub = Hub(poll)
+    for group in (health, fleet, intake, response, demo, stream, documents):
+        app.include_router(group.router)
+    add_handlers(app)
+    app.add_middleware(BodyLimit, most=services.args.service.max_body_bytes)
+    return app

@@ -1,0 +1,112 @@
+"""Reading: status, fleet, forecasts, history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from fleetcast import __version__
+from fleetcast.contract.metrics import metric as contract_metric
+from fleetcast.contract.vocabulary import VERSION
+from serve_app.history import HistoryInfo
+from serve_app.schemas import (
+    ClockInfo,
+    DemoState,
+    FleetPage,
+    Heatmap,
+    Level,
+    ServerForecast,
+    ServerHistory,
+    Status,
+    Trends,
+    WhoAmI,
+)
+from serve_app.services import AnyKey, Needed, NoSuchThingError, Reader, ask
+from serve_app.watcher import WatcherStatus
+
+MOST_ROWS = 10_000
+MOST_HOURS = 24.0 * 8
+
+Hours = Annotated[float, Query(gt=0, le=MOST_HOURS)]
+
+router = APIRouter(prefix="/v1", tags=["fleet"])
+
+
+@router.get("/whoami")
+async def whoami(caller: AnyKey) -> WhoAmI:
+    """The owner of the key and its scopes."""
+    return WhoAmI(name=caller.name, scopes=sorted(caller.scopes))
+
+
+@router.get("/status")
+async def status(caller: Reader, needed: Needed) -> Status:
+    """How the service is: readiness and why not, model, clock, last cycle, samples."""
+    watcher: WatcherStatus = await ask(needed.watcher.status.remote())
+    history: HistoryInfo = await ask(needed.history.info.remote())
+    clock = needed.args.clock
+    scenario = watcher.scenario
+    return Status(
+        ready=not watcher.reasons,
+        reasons=watcher.reasons,
+        version=__version__,
+        contract_version=VERSION,
+        model=watcher.model,
+        clock=ClockInfo(now=needed.clock.now(), simulated=clock.origin is not None, speed=clock.speed),
+        cycle=watcher.cycle,
+        servers=history.servers,
+        newest_sample=history.newest,
+        shadow=needed.args.alerts.shadow,
+        demo=None if scenario is None else DemoState(scenario=scenario.name, since=scenario.since),
+    )
+
+
+@router.get("/fleet")
+async def fleet(
+    caller: Reader,
+    needed: Needed,
+    profile: Annotated[str | None, Query(max_length=64)] = None,
+    level: Level | None = None,
+    sort: Literal["score", "server"] = "score",
+    limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> FleetPage:
+    """A page of servers with state, risk and newest values, and the summary of the whole fleet."""
+    page: FleetPage = await ask(needed.watcher.fleet.remote(profile, level, sort, limit, offset))
+    return page
+
+
+@router.get("/servers/{name}/forecast")
+async def forecast(name: str, caller: Reader, needed: Needed) -> ServerForecast:
+    """The last cycle's forecast of a server; step 1 is one step after the origin."""
+    found: ServerForecast | None = await ask(needed.watcher.forecast.remote(name))
+    if found is None:
+        raise NoSuchThingError(f"no forecast cycle has seen a server {name!r}; GET /v1/fleet lists those it saw")
+    return found
+
+
+@router.get("/servers/{name}/history")
+async def history(name: str, caller: Reader, needed: Needed, hours: Hours = 24.0) -> ServerHistory:
+    """The last samples of a server, on the grid up to the fleet's newest sample."""
+    found: ServerHistory | None = await ask(needed.history.of_server.remote(name, hours))
+    if found is None:
+        raise NoSuchThingError(f"there is no sample of a server {name!r}")
+    return found
+
+
+@router.get("/trends")
+async def trends(caller: Reader, needed: Needed, metric: str = "cpu_utilization", hours: Hours = 24.0) -> Trends:
+    """Mean and 90th percentile of a metric by profile."""
+    contract_metric(metric)
+    found: Trends = await ask(needed.history.trends.remote(metric, hours))
+    return found
+
+
+@router.get("/heatmap")
+async def heatmap(caller: Reader, needed: Needed, metric: str = "cpu_utilization") -> Heatmap:
+    """Forecast medians of a metric, every server by profile."""
+    contract_metric(metric)
+    found: Heatmap | None = await ask(needed.watcher.heatmap.remote(metric))
+    if found is None:
+        raise NoSuchThingError(f"the model does not forecast {metric}; GET /v1/status names its targets")
+    return found

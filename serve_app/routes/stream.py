@@ -1,0 +1,82 @@
+"""`/v1/stream`: a message a cycle over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketState
+
+from fleetcast.errors import AuthenticationError, PermissionDeniedError
+from serve_app.auth import bearer_key
+from serve_app.hub import Client, Hub
+from serve_app.services import Services
+
+FIRST_MESSAGE_S = 10.0
+POLICY_VIOLATION, TRY_AGAIN = 1008, 1013
+
+router = APIRouter()
+
+
+@router.websocket("/v1/stream")
+async def stream(socket: WebSocket) -> None:
+    """Fleet updates. The key comes in the `Authorization` header or in a first message `{"key": "fc_..."}`.
+
+    Closed with 1008 for a missing or wrong key, or one without the scope `read`; with 1013 when the client does not
+    take its messages fast enough.
+    """
+    await socket.accept()
+    try:
+        await _authenticate(socket)
+    except (AuthenticationError, PermissionDeniedError) as error:
+        await socket.close(POLICY_VIOLATION, str(error)[:120])
+        return
+    except WebSocketDisconnect:
+        return
+    hub: Hub = socket.app.state.hub
+    with hub.client() as client:
+        await _send_until_gone(socket, client)
+
+
+async def _authenticate(socket: WebSocket) -> None:
+    services: Services = socket.app.state.services
+    key = bearer_key(socket) if "authorization" in socket.headers else await _first_message(socket)
+    (await services.keys.principal(key)).require("read")
+
+
+async def _first_message(socket: WebSocket) -> str:
+    try:
+        text = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE_S)
+        key = json.loads(text)["key"]
+    except (TimeoutError, ValueError, KeyError, TypeError):
+        key = None
+    if not isinstance(key, str):
+        raise AuthenticationError('no API key: send {"key": "fc_..."} first')
+    return key
+
+
+async def _send_until_gone(socket: WebSocket, client: Client) -> None:
+    """Send messages until the client closes or falls behind."""
+    sending = asyncio.create_task(_send(socket, client))
+    closing = asyncio.create_task(_closed(socket))
+    slow = asyncio.create_task(client.behind.wait())
+    tasks = {sending, closing, slow}
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    if slow.done() and socket.application_state is WebSocketState.CONNECTED:
+        await socket.close(TRY_AGAIN, "too slow: connect again")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _send(socket: WebSocket, client: Client) -> None:
+    while True:
+        message = await client.queue.get()
+        await socket.send_text(message.model_dump_json())
+
+
+async def _closed(socket: WebSocket) -> None:
+    """Return when the client has closed; what it sends meanwhile is ignored."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -1,0 +1,71 @@
+"""What the routes of the ingress work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from fleetcast.clock import Clock
+from fleetcast.errors import ServiceError
+from fleetcast.store.engine import Store
+from fleetcast.store.keys import Principal
+from serve_app.arguments import AppArgs
+from serve_app.auth import KeyRing, needs
+from serve_app.handles import Handle
+
+Answer = TypeVar("Answer")
+
+ANSWER_S = 10.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """The other deployments and what this process has itself."""
+
+    args: AppArgs
+    clock: Clock
+    store: Store
+    keys: KeyRing
+    history: Handle
+    watcher: Handle
+    alerts: Handle
+    remediation: Handle
+
+
+class UnavailableError(ServiceError):
+    """A part of the service does not answer now (503)."""
+
+
+class NoSuchThingError(ServiceError):
+    """The thing that the address names is not there (404)."""
+
+
+class TooLargeError(ServiceError):
+    """The request is larger than the service takes (413)."""
+
+
+async def ask(answer: Awaitable[Answer], seconds: float = ANSWER_S) -> Answer:
+    """Wait for another deployment's answer. Raises `UnavailableError` after `seconds`."""
+    try:
+        return await asyncio.wait_for(answer, seconds)
+    except TimeoutError:
+        raise UnavailableError(f"a part of the service has not answered within {seconds:g} s; try again") from None
+
+
+def services(connection: HTTPConnection) -> Services:
+    """A dependency of routes."""
+    found: Services = connection.app.state.services
+    return found
+
+
+Needed = Annotated[Services, Depends(services)]
+AnyKey = Annotated[Principal, Depends(needs(None))]
+Reader = Annotated[Principal, Depends(needs("read"))]
+Writer = Annotated[Principal, Depends(needs("write"))]
+Operator = Annotated[Principal, Depends(needs("operate"))]
+Approver = Annotated[Principal, Depends(needs("approve"))]

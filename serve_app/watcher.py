@@ -1,0 +1,292 @@
+"""Deployment `watcher`: one forecast cycle over the fleet at every grid step. One replica."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import numpy as np
+
+from fleetcast.clock import STEP_SECONDS
+from fleetcast.errors import ServiceError
+from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
+from fleetcast.risk.assess import Risk, assess
+from fleetcast.risk.calibration import Calibration
+from fleetcast.risk.incidents import open_now
+from fleetcast.windows.arrays import FleetArrays
+from serve_app import views
+from serve_app.arguments import AppArgs
+from serve_app.forecaster import ModelDescription, Shard, ShardForecast
+from serve_app.handles import Handle
+from serve_app.schedule import due, is_overdue
+from serve_app.schemas import (
+    CycleInfo,
+    FleetPage,
+    Heatmap,
+    ModelInfo,
+    ScenarioName,
+    ServerForecast,
+    StreamMessage,
+)
+from serve_app.snapshot import Snapshot, in_zone, level_changes, take_snapshot, without_forecast
+
+logger = logging.getLogger("ray.serve")
+
+ATTEMPTS = 2
+SHARD_TIMEOUT_S = 120.0
+LONGEST_SLEEP_S = 5.0  # a clock that is set forward is noticed within this time
+KEPT_MESSAGES = 64
+POLL_S = 15.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What the demo feed is asked to play, since when and on which servers (None: the feed's choice)."""
+
+    name: ScenarioName
+    since: datetime
+    servers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class WatcherStatus:
+    """The watcher's part of `/v1/status`; `reasons` says why the service is not ready."""
+
+    reasons: list[str]
+    model: ModelInfo
+    cycle: CycleInfo | None
+    scenario: Scenario | None
+
+
+@dataclass
+class _Found:
+    snapshot: Snapshot | None
+    problems: list[str]
+
+
+class Watcher:
+    """Runs the cycle in the background and answers reads from what the last one found.
+
+    A cycle never overlaps the next: steps that pass while one runs are skipped, counted and reported.
+    """
+
+    def __init__(
+        self,
+        args: AppArgs,
+        history: Handle,
+        forecaster: Handle,
+        alerts: Handle,
+        remediation: Handle,
+    ) -> None:
+        self._args, self._clock = args, args.clock.build()
+        self._settle = timedelta(seconds=args.settle_s)
+        self._history, self._forecaster = history, forecaster
+        self._alerts, self._remediation = alerts, remediation
+        self._model: ModelDescription | None = None
+        self._snapshot: Snapshot | None = None
+        self._cycle: CycleInfo | None = None
+        self._skipped = 0
+        self._scenario = None if args.clock.origin is None else Scenario("healthy", self._clock.now())
+        self._messages: deque[StreamMessage] = deque(maxlen=KEPT_MESSAGES)
+        self._published = asyncio.Condition()
+        self._loop = asyncio.get_running_loop().create_task(self._watch())
+
+    async def check_health(self) -> None:
+        """Raise when the background loop has ended, so that Serve starts a new replica."""
+        if self._loop.done():
+            raise ServiceError(f"the watcher's loop has ended: {self._loop}")
+
+    async def status(self) -> WatcherStatus:
+        """The last cycle, and whether forecasts come from the model."""
+        model = await self._describe()
+        return WatcherStatus(self._reasons(), model.info, self._cycle, self._scenario)
+
+    async def reasons(self) -> list[str]:
+        """Why the service is not ready; empty when it is."""
+        return self._reasons()
+
+    async def fleet(
+        self, profile: str | None, level: str | None, sort: Literal["score", "server"], limit: int, offset: int
+    ) -> FleetPage:
+        """A page of the fleet."""
+        return views.fleet_page(self._snapshot, profile, level, sort, limit, offset)
+
+    async def forecast(self, server: str) -> ServerForecast | None:
+        """The last forecast of one server; None when no cycle has seen it."""
+        return None if self._snapshot is None else views.server_forecast(self._snapshot, server)
+
+    async def heatmap(self, metric: str) -> Heatmap | None:
+        """Forecast medians of a metric; None when the model does not forecast it."""
+        return views.heatmap(self._snapshot, metric)
+
+    async def scenario(self) -> Scenario | None:
+        """The demo's scenario; None when the service runs on the real clock."""
+        return self._scenario
+
+    async def switch(self, name: ScenarioName, servers: Sequence[str] | None) -> Scenario | None:
+        """Ask the demo feed for a scenario; None when the service runs on the real clock."""
+        if self._scenario is not None:
+            self._scenario = Scenario(name, self._clock.now(), None if servers is None else tuple(servers))
+        return self._scenario
+
+    async def messages(self, after: int) -> list[StreamMessage]:
+        """Messages with a greater sequence number, as soon as there is one; empty after 15 s without any.
+
+        After a restart with a clock that was set back, all kept messages count as new.
+        """
+        newest = self._messages[-1].seq if self._messages else None
+        if newest is not None and newest < after:
+            return list(self._messages)
+        try:
+            async with asyncio.timeout(POLL_S), self._published:
+                await self._published.wait_for(lambda: self._messages and self._messages[-1].seq > after)
+        except TimeoutError:
+            return []
+        return [message for message in self._messages if message.seq > after]
+
+    async def _watch(self) -> None:
+        last: datetime | None = None
+        while True:
+            now = self._clock.now()
+            plan = due(now, self._settle, last)
+            if plan.origin is None:
+                await asyncio.sleep(min(LONGEST_SLEEP_S, self._clock.sleep_seconds(plan.next_at)))
+                continue
+            self._skipped += plan.skipped
+            last = plan.origin
+            await self._run_cycle(plan.origin)
+
+    async def _run_cycle(self, origin: datetime) -> None:
+        """One cycle; a failure is logged and shown in the status, and the loop goes on."""
+        started = time.monotonic()
+        try:
+            found = await self._observe_fleet(origin)
+        except Exception as error:
+            logger.exception("the cycle of %s failed", origin.isoformat())
+            found = _Found(None, [_words(error)])
+        seconds = time.monotonic() - started
+        self._cycle = self._info(origin, found, seconds)
+        if self._cycle.slow:
+            logger.warning("the cycle of %s took %.1f s, longer than a step of the clock", origin.isoformat(), seconds)
+        if found.snapshot is not None:
+            before, self._snapshot = self._snapshot, found.snapshot
+            await self._publish(before, found.snapshot)
+
+    async def _observe_fleet(self, origin: datetime) -> _Found:
+        model = await self._describe()
+        fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
+        if not fleet.servers:
+            return _Found(None, ["no samples yet: send them to POST /v1/samples"])
+        forecast, problems = await self._forecast_fleet(fleet, origin)
+        model = await self._describe()
+        risks, snapshot = await asyncio.to_thread(_assess, fleet, forecast, model)
+        problems += await self._hand_over(fleet, risks)
+        return _Found(snapshot, problems)
+
+    async def _forecast_fleet(self, fleet: FleetArrays, origin: datetime) -> tuple[ForecastArrays, list[str]]:
+        size = self._args.service.shard_servers
+        shards = [
+            fleet.of_servers(np.arange(first, min(first + size, len(fleet.servers))))
+            for first in range(0, len(fleet.servers), size)
+        ]
+        answers = await asyncio.gather(*(self._forecast_shard(Shard(shard, origin)) for shard in shards))
+        model = await self._describe()
+        parts, problems = [], []
+        for shard, answer in zip(shards, answers, strict=True):
+            if isinstance(answer, ShardForecast):
+                parts.append(answer.forecast)
+            else:
+                problems.append(f"{len(shard.servers)} servers have no forecast: {answer}")
+                parts.append(without_forecast(shard, origin, model.info, answer))
+        return ForecastArrays.concat(parts), problems
+
+    async def _forecast_shard(self, shard: Shard) -> ShardForecast | str:
+        """The shard's forecast, tried twice, or the reason why there is none."""
+        reason = ""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer: ShardForecast = await asyncio.wait_for(self._forecaster.forecast.remote(shard), SHARD_TIMEOUT_S)
+            except Exception as error:
+                reason = _words(error)
+                logger.warning("forecast of %d servers failed (%d): %s", len(shard.fleet.servers), attempt, reason)
+            else:
+                if self._model is None or answer.digest != self._model.info.digest:
+                    self._model = None
+                return answer
+        return reason
+
+    async def _hand_over(self, fleet: FleetArrays, risks: Sequence[Risk]) -> list[str]:
+        """Give the risks to alerts, and the open alerts to remediation; returns what went wrong."""
+        planned = fleet.maintenance_mask(fleet.steps - 1, fleet.steps)[:, 0]
+        maintenance = frozenset(name for name, held in zip(fleet.servers, planned, strict=True) if held)
+        profiles = dict(zip(fleet.servers, fleet.profiles, strict=True))
+        try:
+            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance)
+            if opened:
+                await self._remediation.propose.remote(opened, profiles)
+        except Exception as error:
+            logger.exception("alerts or remediation failed")
+            return [f"alerts or remediation failed: {_words(error)}"]
+        return []
+
+    async def _publish(self, before: Snapshot | None, after: Snapshot) -> None:
+        message = StreamMessage(
+            seq=int(after.origin.timestamp()) // STEP_SECONDS,
+            type="cycle",
+            origin=after.origin,
+            summary=views.fleet_summary(after),
+            changes=level_changes(before, after),
+        )
+        async with self._published:
+            self._messages.append(message)
+            self._published.notify_all()
+
+    async def _describe(self) -> ModelDescription:
+        if self._model is None:
+            self._model = await self._forecaster.describe.remote()
+        return self._model
+
+    def _info(self, origin: datetime, found: _Found, seconds: float) -> CycleInfo:
+        sources = found.snapshot.by_source() if found.snapshot else {}
+        return CycleInfo(
+            origin=origin,
+            number=1 if self._cycle is None else self._cycle.number + 1,
+            seconds=seconds,
+            servers=len(found.snapshot.risks) if found.snapshot else 0,
+            model=sources.get(MODEL, 0),
+            fallback=sources.get(FALLBACK, 0),
+            none=sources.get(NONE, 0),
+            slow=seconds * self._args.clock.speed > STEP_SECONDS,
+            skipped=self._skipped,
+            error="; ".join(found.problems) or None,
+        )
+
+    def _reasons(self) -> list[str]:
+        if self._cycle is None:
+            return ["no forecast cycle has ended yet"]
+        reasons = []
+        if not self._cycle.model:
+            why = self._cycle.error or f"{self._cycle.fallback} servers fell back, {self._cycle.none} have none"
+            reasons.append(f"the last cycle had no forecast from the model: {why}")
+        if is_overdue(self._clock.now(), self._settle, self._cycle.origin):
+            reasons.append(f"the forecast cycle is overdue: the last origin was {self._cycle.origin.isoformat()}")
+        return reasons
+
+
+def _assess(fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription) -> tuple[list[Risk], Snapshot]:
+    calibration = None if model.calibration is None else Calibration.model_validate(model.calibration)
+    risks = assess(forecast, open_now(fleet, forecast.metrics), calibration)
+    return risks, take_snapshot(fleet, forecast, risks)
+
+
+def _words(error: Exception) -> str:
+    """An error of another process as one line: Ray's carry the whole traceback, their cause the message."""
+    cause = getattr(error, "cause", None) or error
+    text = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {text[-1] if text else 'no message'}"
