@@ -161,7 +161,7 @@ def samples_of_table(table: pa.Table) -> list[SampleRow]:
     metrics: list[dict[str, float]] = [{} for _ in seconds]
     for name, values in zip(names, columns, strict=True):
         for found, value in zip(metrics, values, strict=True):
-            if value is not None:
+            if value is not None and not math.isnan(value):
                 found[name] = value
     heads = zip(table["server"].to_pylist(), seconds, table["profile"].to_pylist(), metrics, strict=True)
     return [SampleRow(*head) for head in heads]

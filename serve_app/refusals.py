@@ -8,6 +8,7 @@ import uuid
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from starlette.exceptions import HTTPException
 
@@ -52,7 +53,7 @@ def refuse(error: Exception) -> JSONResponse:
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
             return answer(status, word, _message(error))
-    if isinstance(error, BackPressureError | RayServeException):
+    if isinstance(error, BackPressureError | RayServeException | RayActorError):
         return answer(503, "unavailable", "a part of the service does not answer or has too much to do; try again")
     number = uuid.uuid4().hex[:12]
     logger.error("error %s", number, exc_info=error)

@@ -49,7 +49,7 @@ def take_snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[
     seen = np.isfinite(fleet.values)
     positions = _last_true(seen)
     latest = np.take_along_axis(fleet.values, np.maximum(positions, 0)[:, None, :], axis=1)[:, 0]
-    last = _last_true(seen.any(axis=2))
+    last = _last_true(np.asarray(seen.any(axis=2)))
     return Snapshot(
         origin=forecast.origin,
         forecast=forecast,

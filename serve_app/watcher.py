@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from fleetcast.clock import STEP_SECONDS
-from fleetcast.errors import ServiceError
+from fleetcast.errors import ServiceError, UsageError
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
 from fleetcast.risk.assess import Risk, assess
 from fleetcast.risk.calibration import Calibration
@@ -130,7 +130,14 @@ class Watcher:
         return self._scenario
 
     async def switch(self, name: ScenarioName, servers: Sequence[str] | None) -> Scenario | None:
-        """Ask the demo feed for a scenario; None when the service runs on the real clock."""
+        """Ask the demo feed for a scenario; None when the service runs on the real clock.
+
+        Raises `UsageError` for servers that no cycle has seen.
+        """
+        known = () if self._snapshot is None else self._snapshot.forecast.servers
+        unknown = sorted(set(servers or ()) - set(known))
+        if unknown:
+            raise UsageError(f"unknown servers {', '.join(unknown[:5])}; GET /v1/fleet lists those that there are")
         if self._scenario is not None:
             self._scenario = Scenario(name, self._clock.now(), None if servers is None else tuple(servers))
         return self._scenario
@@ -152,6 +159,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         last: datetime | None = None
+        await self._describe()
         while True:
             now = self._clock.now()
             plan = due(now, self._settle, last)

@@ -2,7 +2,8 @@
 
 An alert is at its level while its metric drives the server's risk at P1-P3. When another metric drives, it still is
 while its own P(8 h) is above the lowest that a level can have, or while an incident is open on the server; it then
-keeps what it said last. So two metrics that take turns neither resolve nor open each other's alerts.
+keeps what it said last. So two metrics that take turns neither resolve nor open each other's alerts. Below, it keeps
+its level until it resolves, and shows the probabilities of now.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def follow(alerts: Sequence[AlertTable], risk: Risk, now: datetime, settings: Al
     if at_level(risk) and not any(alert.metric == risk.metric for alert in alerts):
         followed.append(_begin(risk, now))
     for alert in followed:
+        if alert.metric == risk.metric:
+            _measure(alert, risk, now)
         if drives(alert, risk):
             _say(alert, risk, now)
             _count_at_level(alert, now, settings)
@@ -91,12 +94,15 @@ def _begin(risk: Risk, now: datetime) -> AlertTable:
     return alert
 
 
+def _measure(alert: AlertTable, risk: Risk, now: datetime) -> None:
+    alert.p_30m, alert.p_8h, alert.updated_at = risk.p_30m, risk.p_8h, now
+    alert.score = risk.score if risk.score is not None else alert.score
+
+
 def _say(alert: AlertTable, risk: Risk, now: datetime) -> None:
     if alert.level != risk.level:
         write_down(alert, "level", now, f"{alert.level} to {risk.level}")
-    alert.level, alert.updated_at, alert.message = risk.level, now, describe(risk)
-    alert.p_30m, alert.p_8h = risk.p_30m, risk.p_8h
-    alert.score = risk.score if risk.score is not None else alert.score
+    alert.level, alert.message = risk.level, describe(risk)
     if risk.open and alert.confirmed_at is None:
         alert.confirmed_at = now
         write_down(alert, "incident", now, "the incident itself was observed")

@@ -24,13 +24,15 @@ class ResidualBase:
 
     Level: median of the last 30 min. Spread: quantiles of what followed such levels in the last three days, by bucket
     of leads, as known at the last full 2 h of absolute time, so that the same origin gives the same numbers in
-    training and in service.
+    training and in service. Before a series' first observation its residuals are 0.
     """
 
     def __init__(self, values: Floats, start: int, horizon: int, levels: Sequence[float]) -> None:
         """`values` is [server, time, target] with NaN gaps; `start` the Unix seconds of its first step."""
         series = np.ascontiguousarray(values.transpose(0, 2, 1))
-        self.series = _fill_head(forward_fill(series), series)
+        self.series = forward_fill(series)
+        seen = ~np.isnan(series)
+        self.first = np.where(seen.any(axis=2), seen.argmax(axis=2), series.shape[2])
         self.offset = start // STEP_SECONDS
         self.horizon, self.levels = horizon, np.array(levels)
         edges = [edge for edge in BUCKET_EDGES if edge < horizon] + [horizon]
@@ -66,7 +68,8 @@ class ResidualBase:
             return np.zeros((servers, targets, len(self.levels)), np.float32)
         level = np.median(self.series[:, :, ends[:, None] + np.arange(1 - LEVEL_STEPS, 1)], axis=3)
         following = self.series[:, :, ends[:, None] + leads]
-        residuals = (following - level[..., None]).reshape(servers, targets, -1)
+        began = ends >= self.first[..., None]
+        residuals = ((following - level[..., None]) * began[..., None]).reshape(servers, targets, -1)
         return np.asarray(np.moveaxis(np.quantile(residuals, self.levels, axis=2), 0, 2), dtype=np.float32)
 
 
@@ -74,12 +77,3 @@ def _spread(first: int, last: int) -> Ints:
     """At most LEADS_A_BUCKET leads from first to last, evenly spaced."""
     count = min(LEADS_A_BUCKET, last - first + 1)
     return np.unique(np.linspace(first, last, count).round().astype(np.int64))
-
-
-def _fill_head(filled: Floats, series: Floats) -> Floats:
-    """Carry each series' first observation back over the steps before it."""
-    seen = ~np.isnan(series)
-    first = np.where(seen.any(axis=2), seen.argmax(axis=2), 0)
-    head = np.arange(series.shape[2]) < first[..., None]
-    value = np.take_along_axis(filled, first[..., None], axis=2)
-    return np.where(head, value, filled)

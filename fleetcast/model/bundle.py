@@ -73,7 +73,7 @@ class Bundle:
         target = Path(path)
         if target.exists():
             raise BundleError(f"{target} exists already: a bundle is never overwritten")
-        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in self.weights.items()})
+        content = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.weights.items()})
         manifest = self.manifest.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
         try:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.simulate.calendar import market_time
@@ -17,6 +16,7 @@ from fleetcast.simulate.traits import PHASE_STEPS, Traits
 
 Series = npt.NDArray[np.float32]
 SLOW_SPREAD, FAST_SPREAD, FLEET_SPREAD = 0.10, 0.06, 0.04
+NEGLIGIBLE = 1e-9  # weights of the past that a float32 does not show
 BURST_FROM, BURST_SIZE = 2.6, 0.45  # a burst comes where a normal number exceeds the first
 
 
@@ -57,5 +57,10 @@ def normal_demand(spec: FleetSpec, traits: Traits, slow: Series, fast: Series, b
 
 
 def _one_pole(series: Series, memory: float) -> Series:
-    coefficients = np.array([1.0, -memory], np.float32)
-    return np.asarray(lfilter(np.ones(1, np.float32), coefficients, series, axis=-1), dtype=np.float32)
+    """y[t] = x[t] + memory y[t - 1] along the last axis, by doubling: each pass takes in twice as much of the past."""
+    filtered = np.array(series, np.float32)
+    reach, weight = 1, memory
+    while weight > NEGLIGIBLE and reach < filtered.shape[-1]:
+        filtered[..., reach:] += np.float32(weight) * filtered[..., :-reach]
+        reach, weight = 2 * reach, weight * weight
+    return filtered

@@ -78,12 +78,12 @@ def _draw_server(axes: Axes, table: pa.Table, incidents: pa.Table, legend: bool)
     for incident in incidents.filter(pc.equal(incidents["server"], server)).to_pylist():
         onset = np.datetime64(incident["onset"].replace(tzinfo=None), "s")
         if times[0] <= onset <= times[-1]:
-            axes.axvline(date2num(onset), color="black", linewidth=1.0, linestyle="--")
+            axes.axvline(_number(onset), color="black", linewidth=1.0, linestyle="--")
             axes.annotate(
-                incident["kind"], (date2num(onset), 1.0), fontsize=8, xytext=(2, -8), textcoords="offset points"
+                incident["kind"], (_number(onset), 1.0), fontsize=8, xytext=(2, -8), textcoords="offset points"
             )
     axes.set(ylim=(0, 1), xlim=(times[0], times[-1]), ylabel=f"{profile}\n{server}")
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
     if legend:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LINES) + len(STATE_COLORS), fontsize=8)
 
@@ -94,8 +94,13 @@ def _shade(axes: Axes, times: npt.NDArray[Any], held: npt.NDArray[np.bool_], col
     runs = edges.reshape(-1, 2)
     starts = times[runs[:, 0]]
     lengths = times[runs[:, 1] - 1] - starts + np.timedelta64(STEP_SECONDS, "s")
-    spans = [(date2num(start), length / np.timedelta64(1, "D")) for start, length in zip(starts, lengths, strict=True)]
+    spans = [(_number(start), length / np.timedelta64(1, "D")) for start, length in zip(starts, lengths, strict=True)]
     axes.broken_barh(spans, (0, 1), color=color, alpha=0.35, linewidth=0, label=word)
+
+
+def _number(moment: np.datetime64) -> float:
+    """Matplotlib's number for a time."""
+    return float(date2num(moment))  # type: ignore[no-untyped-call]
 
 
 def _draw_kinds(axes: Axes, incidents: pa.Table) -> None:

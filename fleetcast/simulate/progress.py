@@ -17,7 +17,7 @@ class SimulationProgress:
     def __init__(self, servers: int, shown: bool = True) -> None:
         self._servers, self._shown = servers, shown
         self._console = Console(stderr=True)
-        self._done = self._rows = 0
+        self._done = self._kept = self._rows = 0
         self._started = self._line_at = time.monotonic()
         self._bar = Progress(
             TextColumn("simulating"),
@@ -45,10 +45,11 @@ class SimulationProgress:
         if self._has_bar:
             self._bar.stop()
 
-    def advance(self, servers: int, rows: int) -> None:
-        """Tell that these many more servers, with these many rows, are on disk."""
+    def advance(self, servers: int, rows: int, kept: bool = False) -> None:
+        """Tell that a part with these many servers and rows is on disk; `kept` when an earlier run had made it."""
         self._done += servers
-        self._rows += rows
+        self._kept += servers if kept else 0
+        self._rows += 0 if kept else rows
         now = time.monotonic()
         rate = self._rows / max(now - self._started, 1e-9)
         if self._has_bar:
@@ -56,4 +57,5 @@ class SimulationProgress:
         elif self._shown and (self._done == self._servers or now - self._line_at >= LINE_SECONDS):
             self._line_at = now
             text = f"simulated {self._done} of {self._servers} servers, {self._rows:,} rows, {rate:,.0f} rows/s"
+            text += f", {self._kept} servers kept from an earlier run" if self._kept else ""
             self._console.print(text, highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ The same specification gives the same bytes whatever the workers; a run that was
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -29,6 +30,7 @@ from fleetcast.simulate.truth import incident_table, maintenance_table, topology
 RECORD = "simulation.json"  # what is being simulated into the folder; written first, kept
 SIDE_TABLES = ("incidents.parquet", "topology.parquet", "maintenance.parquet")
 OVERVIEW = "overview.png"
+_SHARD_RESULT = pa.schema([("part", pa.string()), ("kept", pa.bool_()), ("error", pa.string())])
 
 
 def simulate_dataset(
@@ -65,23 +67,23 @@ def simulate_dataset(
     _write_truth(storage, spec)
     parts = []
     with SimulationProgress(spec.servers, progress) as shown:
-        for part in _parts(spec, os.fspath(out), shard_servers, workers):
+        for part, kept in _parts(spec, os.fspath(out), shard_servers, workers):
             parts.append(part)
-            shown.advance(len(part.servers), part.rows)
+            shown.advance(len(part.servers), part.rows, kept)
     _sweep(storage)
     return write_manifest(storage, parts, METRIC_NAMES, spec.timezone, spec.source())
 
 
-def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers: int) -> Part:
-    """The part with this number: read when it is there already, else simulated and written."""
+def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers: int) -> tuple[Part, bool]:
+    """The part with this number: read when it is there already (True), else simulated and written (False)."""
     first = number * shard_servers
     servers = range(first, min(first + shard_servers, spec.servers))
     schedule = Schedule(spec)
     names = sorted(schedule.layout.name(server) for server in servers)
     found = _finished_part(storage, part_name(number))
     if found is not None and found.servers == names:
-        return found
-    return write_part(storage, number, simulate_arrays(schedule, servers).table(), METRIC_NAMES)
+        return found, True
+    return write_part(storage, number, simulate_arrays(schedule, servers).table(), METRIC_NAMES), False
 
 
 def _finished_part(storage: Storage, name: str) -> Part | None:
@@ -94,38 +96,41 @@ def _finished_part(storage: Storage, name: str) -> Part | None:
         return None
 
 
-def _parts(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -> Iterator[Part]:
-    """The parts in the order in which they are done."""
+def _parts(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -> Iterator[tuple[Part, bool]]:
+    """The parts in the order in which they are done, and whether an earlier run had made them."""
     shards = -(-spec.servers // shard_servers)
-    context = ray.data.DataContext.get_current()
+    context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, context.enable_progress_bars = context.enable_progress_bars, False
+    level = log.level
+    log.setLevel(logging.ERROR)  # its plans and notices; the progress shown is ours
     try:
         done = ray.data.range(shards, override_num_blocks=shards).map_batches(
             _shard_task(spec, out, shard_servers),
             batch_size=None,
             batch_format="pyarrow",
-            compute=None if workers is None else ray.data.TaskPoolStrategy(size=workers),
+            compute=None if workers is None else ray.data.TaskPoolStrategy(size=min(workers, shards)),
         )
         for row in done.iter_rows():
             if row["error"]:
                 raise DatasetError(row["error"])
-            yield Part.model_validate_json(row["part"])
+            yield Part.model_validate_json(row["part"]), row["kept"]
     finally:
         context.enable_progress_bars = bars
+        log.setLevel(level)
 
 
 def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], pa.Table]:
-    """A function of a batch of shard numbers (`id`) to one row (`part`, `error`) each."""
+    """A function of a batch of shard numbers (`id`) to one row (`_SHARD_RESULT`) each."""
 
     def make(batch: pa.Table) -> pa.Table:
         rows = []
         for number in batch["id"].to_pylist():
             try:
-                part = simulate_part(spec, Storage(out), number, shard_servers)
-                rows.append({"part": part.model_dump_json(), "error": ""})
+                part, kept = simulate_part(spec, Storage(out), number, shard_servers)
+                rows.append({"part": part.model_dump_json(), "kept": kept, "error": ""})
             except FleetCastError as error:  # told to the driver, which raises it again without a Ray traceback
-                rows.append({"part": "", "error": str(error)})
-        return pa.Table.from_pylist(rows, schema=pa.schema([("part", pa.string()), ("error", pa.string())]))
+                rows.append({"part": "", "kept": False, "error": str(error)})
+        return pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
 
     return make
 

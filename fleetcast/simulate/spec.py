@@ -14,7 +14,7 @@ from fleetcast.simulate.calendar import TIMEZONE
 
 SIMULATOR_VERSION = 1  # changes whenever the same specification gives other values
 SOURCE_KIND = "simulated"
-DEFAULT_START = datetime(2026, 1, 5, 5, tzinfo=UTC)  # a Monday, midnight in New York
+DEFAULT_START = datetime(2026, 1, 8, 5, tzinfo=UTC)  # a Thursday, midnight in New York
 
 
 class FleetSpec(BaseModel):

@@ -54,7 +54,7 @@ def times(column: pa.ChunkedArray, spec: TimeColumn) -> tuple[npt.NDArray[np.int
     if spec.format in ("unix_s", "unix_ms"):
         scale = 10**6 if spec.format == "unix_s" else 10**3
         values, _ = numbers(column, ("",))
-        micros = np.rint(np.nan_to_num(values, nan=-1.0, posinf=-1.0).clip(-1.0, 1e12) * scale).astype(np.int64)
+        micros = np.rint(np.nan_to_num(values * scale, nan=-1.0).clip(-1.0, LAST_TIME)).astype(np.int64)
     else:
         moments = _typed(column, spec) if typed else _written(texts(column), spec)
         stamps = moments.astype("datetime64[us, UTC]")

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -105,15 +106,7 @@ def import_dataset(
         parts, soft = _write_parts(storage, mapping, spill, tally, _first_free(old), progress)
     quarantine = pa.concat_tables(tally.quarantine)
     storage.write_table(QUARANTINE_FILE, quarantine)
-    source = {
-        "kind": f"import {reader.kind}",
-        "description": mapping.description,
-        "mapping": os.path.basename(mapping_file),
-        "mapping_sha256": hashlib.sha256(Path(mapping_file).read_bytes()).hexdigest(),
-        "files": [file.name for file in plan.files],
-        "skipped": plan.skipped,
-        **tally.counts(),
-    }
+    source = _source(reader, mapping, mapping_file, plan, tally)
     manifest = write_manifest(
         storage, parts, spill.metrics, mapping.timezone, source, tally.quarantined_rows, dict(soft)
     )
@@ -154,6 +147,26 @@ def _write_parts(
         parts.append(write_part(storage, number, table, spill.metrics))
         progress.update(task, advance=1, rows=f"{sum(part.rows for part in parts):,} rows")
     return parts, soft
+
+
+def _source(
+    reader: Reader, mapping: Mapping, mapping_file: str | os.PathLike[str], plan: Plan, tally: Tally
+) -> dict[str, Any]:
+    return {
+        "kind": f"import {reader.kind}",
+        "description": mapping.description,
+        "mapping": os.path.basename(mapping_file),
+        "mapping_sha256": hashlib.sha256(Path(mapping_file).read_bytes()).hexdigest(),
+        "files": [file.name for file in plan.files],
+        "skipped": plan.skipped,
+        **tally.counts(),
+    }
+
+
+def _nothing(path: str | os.PathLike[str], tally: Tally) -> str:
+    rules = ", ".join(f"{rule} ({count} rows)" for rule, count in tally.rules.most_common(3))
+    why = f"rules that were broken most: {rules}" if rules else f"{tally.empty_rows} rows have no value"
+    return f"nothing to import from {path}: none of its {tally.rows_read} rows is good; {why}"
 
 
 def _first_free(parts: list[str]) -> int:

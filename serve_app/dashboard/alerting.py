@@ -21,7 +21,7 @@ def build(clients: ClientFactory) -> View:
     """The tab's components and events."""
     notice = notice_line("fc-alerting-notice")
     with gr.Row(elem_classes="fc-controls"):
-        state = gr.Radio(list(STATES), value="all", label="Alerts", elem_id="fc-alert-state")
+        state = gr.Radio(list(STATES), value="all", show_label=False, container=False, elem_id="fc-alert-state")
     alerts = panel_html("fc-alerts")
     detail = panel_html("fc-alert-detail")
     routing = panel_html("fc-routing")
@@ -61,7 +61,7 @@ def show(api: FleetApi, state: str, chosen: int | None) -> tuple[Any, ...]:
 
 
 def _list(alerts: list[AlertView], chosen: int) -> Markup:
-    headers = ["Id", "Level", "State", "Server", "Metric", "P(30 min)", "P(8 h)", "Since", "Message", "To", ""]
+    headers = ["Id", "Level", "State", "Server", "Metric", *markup.CHANCES, "Since", "Message", "To", ""]
     rows = [_row(alert, alert.id == chosen) for alert in alerts[:SHOWN]]
     note = words.plural(len(alerts), "alert")
     return markup.panel("Alerts", markup.table(headers, rows, numeric=(0, 5, 6)), note)
@@ -85,7 +85,7 @@ def _row(alert: AlertView, chosen: bool) -> list[markup.Piece]:
         alert.metric,
         words.percent(alert.p_30m),
         words.percent(alert.p_8h),
-        words.hour(alert.opened_at or alert.first_seen_at),
+        markup.word(words.hour(alert.opened_at or alert.first_seen_at)),
         alert.message,
         words.listed(alert.route),
         Markup('<span class="fc-actions">{}</span>').format(markup.joined(buttons)),

@@ -18,7 +18,7 @@ from serve_app.dashboard.view import ClientFactory, View, action, notice_line, p
 LABELS = {
     "downtime_usd_per_hour": "Downtime, $ an hour",
     "incident_hours": "Mean incident, hours",
-    "prevented_share": "Predicted incidents that are prevented, share 0–1",
+    "prevented_share": "Prevented share of predicted incidents, 0–1",
     "false_alarm_usd": "False alarm, $ each",
     "action_usd": "Remediation action, $ each",
     "project_usd": "Project cost, $",
@@ -68,21 +68,17 @@ def show(api: FleetApi, shown: dict[str, float] | None) -> tuple[Any, ...]:
 
 def render(found: CostReport) -> Markup:
     """The figures of a report."""
-    saving = "saving that would have been" if found.shadow else "saving"
+    saving = "Would have saved" if found.shadow else "Saves"
     items = [
-        (
-            f"Expected {saving}, a {name}",
-            words.money(estimate.expected) if estimate else words.MISSING,
-            _between(estimate),
-        )
-        for name, estimate in (("day", found.day), ("month", found.month), ("year", found.year))
+        (f"{saving} {span}", words.money(estimate.expected if estimate else None), _between(estimate))
+        for span, estimate in (("a day", found.day), ("a month", found.month), ("a year", found.year))
     ]
     months = "never on these figures" if found.payback_months is None else f"{found.payback_months:.1f} months"
-    items.append(("Pays the project back in", months if found.day else words.MISSING, "at the expected saving"))
+    items.append(("Pays back in", months if found.day else words.MISSING, "at the expected saving"))
     notes = markup.joined(Markup('<p class="fc-text">{}</p>').format(note) for note in found.notes)
     return markup.joined(
         [
-            markup.notice("Expected values under the assumptions on the right; each incident counts once."),
+            markup.notice("Expected values, under the assumptions on the right; each incident counts once."),
             markup.cards(items),
             markup.panel("From forecasts to dollars", markup.facts(_road(found)), _span(found)),
             markup.panel("Read with care", notes) if found.notes else Markup(""),

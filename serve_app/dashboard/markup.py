@@ -10,6 +10,7 @@ from fleetcast.contract.vocabulary import STATES
 from serve_app.dashboard import palette, words
 
 Piece = str | Markup
+CHANCES = ("P(30\u00a0min)", "P(8\u00a0h)")  # column heads that stay on one line
 
 
 def joined(pieces: Iterable[Piece]) -> Markup:
@@ -35,6 +36,16 @@ def swatch(color: str) -> Markup:
 def profile(name: str) -> Markup:
     """A profile with its colour."""
     return Markup('<span class="fc-word">{}{}</span>').format(swatch(palette.profile_color(name)), name)
+
+
+def state(name: str) -> Markup:
+    """A state with its colour."""
+    return Markup('<span class="fc-word">{}{}</span>').format(swatch(palette.STATES.get(name, palette.QUIET)), name)
+
+
+def word(text: str) -> Markup:
+    """Text that stays on one line."""
+    return Markup('<span class="fc-word">{}</span>').format(text)
 
 
 def cards(items: Iterable[tuple[str, Piece, str]]) -> Markup:

@@ -34,7 +34,9 @@ def build(clients: ClientFactory) -> View:
             with gr.Column(elem_classes="fc-panel", scale=0):
                 demo = panel_html("fc-demo")
                 with gr.Row() as chooser:
-                    buttons = [gr.Button(name, size="sm", elem_id=f"fc-scenario-{name}") for name in SCENARIOS]
+                    buttons = [
+                        gr.Button(name, size="sm", min_width=120, elem_id=f"fc-scenario-{name}") for name in SCENARIOS
+                    ]
             side = panel_html("fc-overview-side")
     offset = gr.State(0)
     view = View(
@@ -94,10 +96,10 @@ def _cards(page: schemas.FleetPage) -> Markup:
     summary = page.summary
     items: list[tuple[str, markup.Piece, str]] = [("servers", f"{summary.servers:,}", "have sent samples")]
     items += [
-        (f"{name} {palette.LEVEL_WORDS[name]}", _count(name, summary.by_level.get(name, 0)), "servers at this level")
+        (f"{name} {palette.LEVEL_WORDS[name]}", _count(name, summary.by_level.get(name, 0)), "servers")
         for name in palette.LEVELS
     ]
-    within = "an incident anywhere in the fleet"
+    within = "on any server"
     items += [
         ("P(incident ≤ 30 min)", words.percent(summary.p_any_30m), within),
         ("P(incident ≤ 8 h)", words.percent(summary.p_any_8h), within),
@@ -114,8 +116,8 @@ def _servers(page: schemas.FleetPage, status: schemas.Status, offset: int) -> Ma
     if not page.items:
         return markup.notice(_why_empty(page, status))
     shown = [name for name in status.model.targets if any(name in item.latest for item in page.items)]
-    headers = ["Level", "Score", "Server", "Profile", "State", "P(30 min)", "P(8 h)", "Driver", "Reaches critical"]
-    headers += [*shown, "Last sample", "Forecast"]
+    headers = ["Level", "Score", "Server", "Profile", "State", *markup.CHANCES, "Driver", "Critical in"]
+    headers += [*shown, "Forecast"]
     rows = [_row(item, shown) for item in page.items]
     first, last = offset + 1, offset + len(page.items)
     title = f"Servers {first}–{last} of {page.total:,}"
@@ -141,21 +143,14 @@ def _row(item: schemas.FleetItem, shown: list[str]) -> list[markup.Piece]:
         markup.score(item.score),
         markup.server(item.server),
         markup.profile(item.profile),
-        _state(item.state),
-        markup.chip("open now", "p1") if item.open else words.percent(item.p_30m),
+        markup.state(item.state),
+        markup.chip("open", "p1", "an incident is open now") if item.open else words.percent(item.p_30m),
         markup.probability(item.p_8h),
         item.metric or words.MISSING,
-        "now" if item.open else (f"in {words.duration(item.breach_s)}" if item.breach_s is not None else words.MISSING),
+        "now" if item.open else (words.duration(item.breach_s)),
         *(words.metric_value(name, item.latest.get(name)) for name in shown),
-        words.hour(item.last_sample),
         source,
     ]
-
-
-def _state(name: str) -> Markup:
-    return Markup('<span class="fc-word">{}{}</span>').format(
-        markup.swatch(palette.STATES.get(name, palette.QUIET)), name
-    )
 
 
 def _pager(offset: int, total: int) -> Markup:

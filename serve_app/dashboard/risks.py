@@ -99,7 +99,7 @@ def _ranking(page: schemas.FleetPage) -> Markup:
         ]
         for item in page.items
     ]
-    body = markup.table(["Level", "Score", "Server", "P(30 min)", "P(8 h)"], rows, numeric=(1, 3, 4))
+    body = markup.table(["Level", "Score", "Server", *markup.CHANCES], rows, numeric=(1, 3, 4))
     return markup.panel("Highest risk", body, f"{len(rows)} of {words.plural(page.total, 'server')}")
 
 
@@ -110,12 +110,15 @@ def _title(name: str, item: schemas.FleetItem | None, forecast: schemas.ServerFo
         Markup("forecast from <b>{}</b>").format(words.moment(forecast.origin)),
     ]
     if item:
-        pieces[1:1] = [markup.level(item.level), Markup("score {}").format(markup.score(item.score)), item.state]
+        score = Markup("score {}").format(markup.score(item.score))
+        pieces[1:1] = [markup.level(item.level), score, markup.state(item.state)]
     if forecast.source == "model":
         pieces.append(markup.chip("model", "good"))
     else:
         pieces.append(markup.chip(forecast.source if forecast.source != "none" else "no forecast", "bad"))
         pieces.append(forecast.reason)
+    if item and item.last_sample:
+        pieces.append(Markup("last sample <b>{}</b>").format(words.hour(item.last_sample)))
     spans = markup.joined(Markup("<span>{}</span>").format(piece) for piece in pieces)
     return Markup('<div class="fc-head">{}</div>').format(spans)
 

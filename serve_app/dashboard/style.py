@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     import gradio as gr
 
 LIGHT_ONLY = "() => { document.body.classList.remove('dark'); }"
+HEAD = """<link rel="icon" href="data:,"><script>
+const ask = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await ask(...request);
+  if (answer.status === 401) window.location.assign('./login');  // the session has ended
+  return answer;
+};
+</script>"""
 
 
 def variables() -> str:
@@ -56,6 +64,9 @@ def theme() -> gr.themes.Base:
     ).set(
         body_background_fill=palette.GROUND,
         body_text_color=palette.INK,
+        input_background_fill=palette.PANEL,
+        input_border_color=palette.LINE,
+        input_border_width="1px",
         block_background_fill=palette.PANEL,
         block_border_color=palette.LINE,
         button_primary_background_fill=palette.ACCENT,

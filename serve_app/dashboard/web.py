@@ -51,6 +51,7 @@ def make_app(api_url: str, root_path: str = "") -> fastapi.FastAPI:
         theme=style.theme(),
         css=style.page_css(),
         js=style.LIGHT_ONLY,
+        head=style.HEAD,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -9,7 +9,7 @@ from fleetcast.contract.metrics import METRICS
 
 MISSING = "–"
 UNITS = {metric.name: metric.unit for metric in METRICS}
-_SUFFIX = {"{connection}": "", "{process}/{core}": " per core", "{fault}/s": " /s"}
+_SUFFIX = {"{connection}": "", "{process}/{core}": "", "{fault}/s": " /s"}
 
 
 def percent(value: float | None) -> str:

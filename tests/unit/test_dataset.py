@@ -206,6 +206,7 @@ def test_a_part_that_is_not_as_told_is_found(folder, change, message):
         ({"contract_version": "2.0.0"}, "contract version"),
         ({"step_seconds": 60}, "step_seconds"),
         ({"rows": 91}, "rows, start and end"),
+        ({"metrics": ["temperature"]}, "unknown metric 'temperature'"),
         ({"timezone": "Mars/Olympus"}, "time zone"),
         ({"soft_range_counts": {"memory_used": 9}}, "soft_range_counts"),
     ],

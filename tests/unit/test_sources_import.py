@@ -135,10 +135,9 @@ def test_the_counts_add_up_and_the_grid_holds_the_means_of_the_good_rows(tmp_pat
     last = {}
     for host, stamp, cpu, rx in cells:
         values = [float(text) if text not in ("", "NA") else None for text in (cpu, rx) if text not in ("x", "0x10")]
-        readable = len(values) == 2 and host and stamp.isdigit()
-        if readable and values != [None, None]:
-            if all(v is None or 0 <= v <= limit for v, limit in zip(values, (400, 1e9), strict=True)):
-                last[host, int(stamp)] = values[0]
+        readable = len(values) == 2 and host and stamp.isdigit() and values != [None, None]
+        if readable and all(v is None or 0 <= v <= limit for v, limit in zip(values, (400, 1e9), strict=True)):
+            last[host, int(stamp)] = values[0]
     lines = [HEADER, *(f"{host},{stamp},{cpu},,,{rx}," for host, stamp, cpu, rx in cells)]
     if not last:
         with pytest.raises(DatasetError, match="nothing to import"):

@@ -1,0 +1,265 @@
+"""Starts the service on this machine and ends everything that it started."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import ray
+from ray import serve
+from ray.serve.api import RunTarget
+
+from fleetcast.clock import ClockSpec
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import ServiceError
+from fleetcast.operate import locks
+from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK, make_home
+from fleetcast.runtime import connect
+from fleetcast.settings import Settings
+from fleetcast.store.engine import open_store
+from fleetcast.store.keys import SCOPES
+from serve_app import preparation
+from serve_app.app import build, build_ui
+from serve_app.arguments import AppArgs, DashboardArgs
+from serve_app.processes import descendants, end
+
+Say = Callable[[str], None]
+
+API, UI = "fleetcast", "fleetcast-ui"
+END_S = 15.0
+FORECAST_S = 180.0
+QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to start. With `feed` the service runs on a simulated clock and the feed continues that dataset."""
+
+    bundle: Path
+    data: Path | None = None
+    feed: Path | None = None
+    clock: ClockSpec | None = None
+    speed: float = 60.0
+    new_key: str | None = None
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came."""
+
+
+def run(launch: Launch, settings: Settings, say: Say) -> None:
+    """Start the service, serve until SIGINT or SIGTERM, end everything that was started.
+
+    Raises `UsageError`, `RunLockedError`, `BundleError`, `DatasetError`, `StoreError` and `ServiceError` when it
+    cannot start.
+    """
+    preparation.check_address(settings.service)
+    home = make_home(settings.home)
+    with locks.hold(home / SERVICE_LOCK), _stoppable(), ExitStack() as started:
+        try:
+            _start(launch, settings, home, started, say)
+            while True:
+                time.sleep(3600)
+        except Stopped:
+            say("Stopping ...")
+            _ignore_signals()
+    say("Stopped.")
+
+
+def _start(launch: Launch, settings: Settings, home: Path, started: ExitStack, say: Say) -> None:
+    begun = time.monotonic()
+    store = open_store(settings.database)
+    key = preparation.first_key(store)
+    if launch.new_key:
+        key = preparation.fresh_key(store, launch.new_key, SCOPES)
+    name = launch.new_key or preparation.FIRST_KEY
+    source = launch.feed or launch.data
+    dataset = None if source is None else Dataset.open(source)
+    if launch.data is not None and dataset is not None:
+        rows = preparation.preload(store, dataset, settings.service.history_hours)
+        say(f"Stored the last {rows} samples of {launch.data}.")
+    clock = launch.clock or ClockSpec()
+    if launch.data is not None and dataset is not None:
+        _warn_of_age(dataset, clock, settings, say)
+    if launch.feed is not None and dataset is not None:
+        clock = preparation.demo_clock(store, dataset, launch.speed, time.time())
+    args = _arguments(launch, settings, clock)
+    api = build(args)
+    address = f"http://{_reachable(settings.service.host)}:{settings.service.port}"
+
+    say("Starting Ray ...")
+    started.callback(_end_all, settings)
+    connect(settings.ray, log_to_driver=False)
+    _listen()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    say(f"Starting the service with the model {launch.bundle} ...")
+    _deploy(api, build_ui(DashboardArgs(api_url=address)), settings)
+    if launch.feed is not None:
+        say(f"Starting the demo feed, {launch.speed:g} times as fast as real time ...")
+        feed = _start_feed(launch.feed, address, clock, settings, preparation.feed_key(store))
+        started.callback(_end_feed, feed)
+        _wait_for_forecasts(address, feed, say)
+    started.enter_context(_written(home / SERVICE_FILE, address, launch.bundle))
+    say(f"FleetCast is up after {time.monotonic() - begun:.0f} s.")
+    say(_farewell(address, name, key))
+
+
+def _warn_of_age(dataset: Dataset, clock: ClockSpec, settings: Settings, say: Say) -> None:
+    now = clock.build().now()
+    if now - dataset.manifest.end > timedelta(hours=settings.service.history_hours):
+        say(
+            f"The dataset ends at {dataset.manifest.end.isoformat()} and the clock shows {now.isoformat()}: too old to "
+            "forecast from. --clock-origin starts a simulated clock at the dataset's end."
+        )
+
+
+def _arguments(launch: Launch, settings: Settings, clock: ClockSpec) -> AppArgs:
+    dataset = launch.feed or launch.data
+    return AppArgs(
+        bundle=str(launch.bundle.resolve()),
+        database=settings.database,
+        dataset=None if dataset is None else str(dataset.resolve()),
+        clock=clock,
+        service=settings.service,
+        alerts=settings.alerts,
+        cost=settings.cost,
+    )
+
+
+def _deploy(api: serve.Application, ui: serve.Application, settings: Settings) -> None:
+    service = settings.service
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": service.host, "port": service.port, "request_timeout_s": service.request_timeout_s},
+        logging_config=QUIET,
+    )
+    targets = [
+        RunTarget(api, name=API, route_prefix="/", logging_config=QUIET),
+        RunTarget(ui, name=UI, route_prefix="/ui", logging_config=QUIET),
+    ]
+    try:
+        serve.run_many(targets)
+    except RuntimeError as error:
+        raise ServiceError(f"the service could not be started: {error}") from error
+
+
+def _start_feed(dataset: Path, address: str, clock: ClockSpec, settings: Settings, key: str) -> subprocess.Popen[bytes]:
+    command = [
+        *(sys.executable, "-m", "jobs.feed", "--data", str(dataset), "--api", address),
+        *("--clock", clock.model_dump_json(), "--history-hours", str(settings.service.history_hours)),
+        *("--parent", str(os.getpid())),
+    ]
+    return subprocess.Popen(command, env={**os.environ, "FLEETCAST_API_KEY": key}, start_new_session=True)
+
+
+def _end_feed(feed: subprocess.Popen[bytes]) -> None:
+    feed.terminate()
+    end({feed.pid}, END_S)
+    feed.wait()
+
+
+def _wait_for_forecasts(address: str, feed: subprocess.Popen[bytes], say: Say) -> None:
+    """Wait until /readyz says yes; what keeps it from doing so is said."""
+    said = ""
+    deadline = time.monotonic() + FORECAST_S
+    with httpx.Client(base_url=address, timeout=10.0, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            if feed.poll() is not None:
+                raise ServiceError(f"the demo feed ended with exit code {feed.returncode}; its last lines say why")
+            answer = client.get("/readyz").json()
+            if answer.get("ready"):
+                return
+            reason = "; ".join(answer.get("reasons", [])) or str(answer)
+            if reason != said:
+                say(f"Waiting for the first forecasts: {reason}")
+                said = reason
+            time.sleep(0.5)
+    raise ServiceError(f"no forecast from the model within {FORECAST_S:g} s: {said}")
+
+
+@contextmanager
+def _written(file: Path, address: str, bundle: Path) -> Iterator[None]:
+    """Keep a file that says where the running service is."""
+    content = {
+        "pid": os.getpid(),
+        "address": address,
+        "bundle": str(bundle.resolve()),
+        "started": datetime.now(UTC).isoformat(),
+    }
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _end_all(settings: Settings) -> None:
+    """End Serve and Ray, as far as they were started here, and wait until no process is left."""
+    below = descendants(os.getpid())
+    if ray.is_initialized():
+        if settings.ray.address or os.environ.get("RAY_ADDRESS"):
+            for name in (API, UI):
+                serve.delete(name)
+        else:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+    end(below, END_S)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Stopped`, wherever the program is, and put the old handlers back at the end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    _listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen() -> None:
+    """Ray puts its own handler for SIGTERM in place: ours comes back after it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _reachable(host: str) -> str:
+    """A host name for addresses: the wildcards listen on loopback too."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{local}]" if ":" in local else local
+
+
+def _farewell(address: str, name: str, key: str | None) -> str:
+    shown = f"{key}  (shown only now: keep it)" if key else "shown at the first start; --new-key NAME makes another"
+    lines = [
+        ("Dashboard", address),
+        ("API", f"{address}/docs"),
+        ("Login name", name),
+        ("API key", shown),
+        ("Stop", "Ctrl-C"),
+    ]
+    return "\n".join(f"  {label:<11}{value}" for label, value in lines)

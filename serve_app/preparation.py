@@ -1,0 +1,95 @@
+"""What is done once, before the deployments start: checks, keys, the clock, samples of a dataset."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleetcast.clock import ClockSpec
+from fleetcast.contract.schema import TIMESTAMP
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import UsageError
+from fleetcast.settings import ServiceSettings
+from fleetcast.store.engine import Store
+from fleetcast.store.keys import SCOPES, create_key, list_keys, revoke
+from fleetcast.store.samples import newest_timestamp, upsert_samples
+from serve_app.history import samples_of_table
+from serve_app.intake import moment_of
+from serve_app.schedule import STEP
+
+FIRST_KEY = "admin"
+FEED_KEY = "demo-feed"
+
+
+def check_address(settings: ServiceSettings) -> None:
+    """Raise `UsageError` for an address that other machines reach, unless that is allowed, or a port in use."""
+    if not _is_loopback(settings.host) and not settings.allow_remote:
+        raise UsageError(
+            f"host {settings.host} can be reached by other machines: use 127.0.0.1, or set "
+            "FLEETCAST_SERVICE__ALLOW_REMOTE=true when a proxy with TLS stands before it"
+        )
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what uses it or "
+                "choose another with --port"
+            ) from error
+
+
+def first_key(store: Store) -> str | None:
+    """The first API key, with all scopes, made now; None when there is one already."""
+    with store.session() as session:
+        if any(key.revoked_at is None and key.name != FEED_KEY for key in list_keys(session)):
+            return None
+        return create_key(session, FIRST_KEY, SCOPES, datetime.now(UTC))
+
+
+def fresh_key(store: Store, name: str, scopes: tuple[str, ...]) -> str:
+    """A new key of this name; an earlier one of the name is revoked."""
+    now = datetime.now(UTC)
+    with store.session() as session:
+        if any(key.name == name and key.revoked_at is None for key in list_keys(session)):
+            revoke(session, name, now)
+            session.flush()
+        return create_key(session, name, scopes, now)
+
+
+def feed_key(store: Store) -> str:
+    """A new key for the demo feed, which reads the scenario, writes samples and announces maintenance."""
+    return fresh_key(store, FEED_KEY, ("read", "write", "operate"))
+
+
+def demo_clock(store: Store, dataset: Dataset, speed: float, anchor: float) -> ClockSpec:
+    """The simulated clock that continues a dataset, or what was stored since: one step after the newest sample."""
+    end = dataset.manifest.end
+    with store.reading() as session:
+        newest = newest_timestamp(session)
+    if newest is not None:
+        end = max(end, moment_of(newest))
+    return ClockSpec(origin=end + STEP, anchor=anchor, speed=speed)
+
+
+def preload(store: Store, dataset: Dataset, hours: float) -> int:
+    """Store the last hours of a dataset; returns the number of rows."""
+    since = dataset.manifest.end - timedelta(hours=hours)
+    rows = 0
+    for table in dataset.tables():
+        recent = table.filter(pc.greater_equal(table["timestamp"], pa.scalar(since, TIMESTAMP)))
+        with store.session() as session:
+            upsert_samples(session, samples_of_table(recent))
+        rows += recent.num_rows
+    return rows
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,438 @@
+"""One service with a real bundle on a simulated clock: what its API promises."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as connect_socket
+
+from fleetcast.clock import ClockSpec
+from fleetcast.dataset.reader import Dataset
+from fleetcast.settings import AlertSettings, ServiceSettings
+from fleetcast.simulate.live import LiveFleet
+from fleetcast.store.engine import open_store
+from fleetcast.store.keys import SCOPES, create_key
+from serve_app.feed import Feed, FeedClient
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+STEP = timedelta(seconds=300)
+SPEED = 40.0
+PATIENCE_S = 120.0
+NEWCOMER, DEGRADED = "ppweb9001", "ppml9002"
+HEALTHY = {"cpu_utilization": 0.5, "cpu_iowait": 0.02, "filesystem_used": 0.5, "load1_per_core": 0.6}
+
+
+@dataclass
+class Running:
+    """The service, its keys by name, and a client with all scopes."""
+
+    address: str
+    keys: dict[str, str]
+    client: httpx.Client
+    clock: ClockSpec
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = self.client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post_samples(self, rows: list[dict[str, Any]]) -> httpx.Response:
+        return self.client.post("/v1/samples", json={"samples": rows})
+
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.get("/v1/status")["clock"]["now"])
+
+    def complete(self) -> datetime:
+        """Start of the newest cell that the service's clock has passed."""
+        seconds = int(self.now().timestamp()) // 300 * 300 - 300
+        return datetime.fromtimestamp(seconds, UTC)
+
+
+def wait_for(found: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.3)
+    raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
+
+
+@pytest.fixture(scope="module")
+def running(
+    ray_session: None, tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    from ray import serve
+
+    from serve_app.app import build
+    from serve_app.arguments import AppArgs
+
+    database = f"sqlite:///{tmp_path_factory.mktemp('service') / 'fleetcast.db'}"
+    store = open_store(database)
+    with store.session() as session:
+        keys = {name: create_key(session, name, [name], datetime.now(UTC)) for name in SCOPES if name != "admin"}
+        keys["all"] = create_key(session, "all", SCOPES, datetime.now(UTC))
+    store.close()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    args = AppArgs(
+        bundle=str(tiny_bundle),
+        database=database,
+        dataset=str(tiny_dataset),
+        clock=ClockSpec(origin=Dataset.open(tiny_dataset).manifest.end + STEP, anchor=time.time(), speed=SPEED),
+        service=ServiceSettings(port=port, ingress_replicas=1, max_rows_per_request=20_000, max_body_bytes=20_000_000),
+        alerts=AlertSettings(open_after_cycles=1),
+    )
+    serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 30})
+    serve.run(build(args), name="fleetcast", route_prefix="/")
+    address = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=address, headers=_bearer(keys["all"]), timeout=40.0, trust_env=False) as client:
+        yield Running(address, keys, client, args.clock)
+    serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def before_samples(running: Running) -> dict[str, Any]:
+    """What the service said before it had any sample."""
+    return {
+        "healthz": running.client.get("/healthz"),
+        "readyz": running.client.get("/readyz"),
+        "status": running.client.get("/v1/status"),
+        "fleet": running.client.get("/v1/fleet"),
+    }
+
+
+@pytest.fixture(scope="module")
+def filled(running: Running, before_samples: dict[str, Any], tiny_dataset: Path) -> Iterator[Running]:
+    """The service while the demo feed continues the dataset, with a newcomer and a degraded server."""
+    last = running.complete()
+    newcomer = [_row(NEWCOMER, last - number * STEP, cpu_utilization=0.2) for number in range(3)]
+    degraded = [
+        _row(DEGRADED, last - number * STEP, memory_used=0.99 if number < 6 else 0.7, **HEALTHY)
+        for number in range(288)
+    ]
+    assert running.post_samples(newcomer + degraded).status_code == 200
+    stop = threading.Event()
+    feeding = threading.Thread(target=_feed, args=(running, tiny_dataset, stop))
+    feeding.start()
+    try:
+        wait_for(lambda: running.client.get("/readyz").status_code == 200, "a ready service")
+        wait_for(lambda: _item(running, DEGRADED), "a cycle over all servers")
+        yield running
+    finally:
+        stop.set()
+        feeding.join()
+
+
+def _feed(running: Running, dataset: Path, stop: threading.Event) -> None:
+    """Continue the simulated fleet, and keep the degraded server degraded, until `stop`."""
+    live = LiveFleet.of_dataset(dataset)
+    with httpx.Client(base_url=running.address, timeout=40.0, trust_env=False) as http:
+        client = FeedClient(http, running.keys["all"], None, print)
+        feed = Feed(live, Dataset.open(dataset).manifest.start, client, running.clock.build(), print)
+        feed.backfill(80.0)
+        while not stop.is_set():
+            feed.step()
+            row = _row(DEGRADED, feed.newest_complete(), memory_used=0.99, **HEALTHY)
+            client.call("POST", "/v1/samples", {"samples": [row]})
+            stop.wait(feed.pause_s())
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _row(server: str, moment: datetime, **metrics: float) -> dict[str, Any]:
+    return {"server": server, "timestamp": moment.isoformat(), **metrics}
+
+
+def _item(running: Running, server: str) -> dict[str, Any] | None:
+    items = running.get("/v1/fleet", limit=1000)["items"]
+    return next((item for item in items if item["server"] == server), None)
+
+
+def test_without_samples_the_process_lives_and_the_service_is_not_ready(before_samples: dict[str, Any]) -> None:
+    assert before_samples["healthz"].status_code == 200
+    assert before_samples["readyz"].status_code == 503
+    assert before_samples["readyz"].json()["reasons"]
+    status = before_samples["status"].json()
+    assert (status["ready"], status["servers"], status["newest_sample"]) == (False, 0, None)
+    assert before_samples["fleet"].json()["items"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet", "/v1/status", "/v1/alerts", "/v1/cost", "/v1/whoami", "/v1/demo"])
+def test_no_key_and_a_wrong_key_are_refused(running: Running, path: str) -> None:
+    wrong = "fc_" + "A" * 43
+    for headers in ({}, _bearer(wrong), {"Cookie": f"key={running.keys['all']}"}):
+        answer = httpx.get(running.address + path, headers=headers, trust_env=False)
+        assert answer.status_code == 401
+        assert answer.json()["error"] == "unauthorized"
+        assert wrong not in answer.text
+
+
+def test_a_key_in_the_address_is_no_key(running: Running) -> None:
+    for name in ("key", "api_key", "access_token", "token"):
+        answer = httpx.get(f"{running.address}/v1/fleet", params={name: running.keys["all"]}, trust_env=False)
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "scope"),
+    [
+        ("GET", "/v1/fleet", None, "read"),
+        ("POST", "/v1/samples", {"samples": []}, "write"),
+        ("POST", "/v1/alerts/999/acknowledge", None, "operate"),
+        ("POST", "/v1/alerts/999/resolve", None, "operate"),
+        ("POST", "/v1/remediation/plans/999/approve", {"hash": "x"}, "approve"),
+        ("POST", "/v1/remediation/plans/999/execute", None, "operate"),
+        ("PUT", "/v1/cost/assumptions", {}, "operate"),
+        ("PUT", "/v1/demo/scenario", {"name": "healthy"}, "operate"),
+    ],
+)
+def test_a_key_without_the_scope_is_refused(running: Running, method: str, path: str, body: Any, scope: str) -> None:
+    for name in ("read", "write", "operate", "approve"):
+        answer = httpx.request(
+            method, running.address + path, json=body, headers=_bearer(running.keys[name]), trust_env=False, timeout=30
+        )
+        assert (answer.status_code == 403) == (name != scope), (name, answer.text)
+
+
+def test_whoami_tells_the_name_and_scopes(running: Running) -> None:
+    answer = httpx.get(f"{running.address}/v1/whoami", headers=_bearer(running.keys["write"]), trust_env=False)
+    assert answer.json() == {"name": "write", "scopes": ["write"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/servers/nobody/forecast", 404),
+        ("/v1/servers/nobody/history", 404),
+        ("/v1/servers/..%2F..%2Fetc%2Fpasswd/history", 404),
+        ("/v1/trends?metric=nonsense", 422),
+        ("/v1/heatmap?metric=uptime_seconds", 404),
+        ("/v1/fleet?limit=0", 422),
+        ("/v1/fleet?sort=__class__", 422),
+        ("/v1/nowhere", 404),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_json_without_a_traceback(
+    filled: Running, path: str, status: int
+) -> None:
+    answer = filled.client.get(path)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "detail"}
+    assert "Traceback" not in answer.text
+
+
+def test_the_documents_need_no_key_and_fetch_nothing_from_elsewhere(running: Running) -> None:
+    page = httpx.get(f"{running.address}/docs", trust_env=False)
+    document = httpx.get(f"{running.address}/openapi.json", trust_env=False).json()
+    assert page.status_code == 200
+    assert "/v1/samples" in page.text
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert "/v1/fleet" in document["paths"]
+
+
+def test_the_same_batch_twice_counts_once_and_a_late_correction_replaces(filled: Running) -> None:
+    moment = filled.complete() - 4 * STEP
+    rows = [_row("ppdb9003", moment, cpu_utilization=0.3, memory_used=0.4)]
+    first, again = filled.post_samples(rows).json(), filled.post_samples(rows).json()
+    assert (first["accepted"], first["replaced"]) == (1, 0)
+    assert (again["accepted"], again["replaced"]) == (1, 1)
+    assert filled.post_samples([_row("ppdb9003", moment, cpu_utilization=0.9)]).json()["replaced"] == 1
+    history = filled.get("/v1/servers/ppdb9003/history", hours=2)
+    place = [datetime.fromisoformat(text) for text in history["timestamps"]].index(moment)
+    assert history["profile"] == "database"
+    assert history["metrics"]["cpu_utilization"][place] == pytest.approx(0.9)
+    assert history["metrics"]["memory_used"][place] is None
+    assert sum(value is not None for value in history["metrics"]["cpu_utilization"]) == 1
+
+
+def test_bad_rows_are_answered_with_their_rules_and_good_ones_are_kept(filled: Running) -> None:
+    ahead = filled.complete() + 10 * STEP
+    rows = [
+        _row("ppdb9004", filled.complete(), cpu_utilization=0.3),
+        _row("ppdb9004", ahead, cpu_utilization=0.3),
+        _row("ppdb9004", filled.complete() - STEP, memory_used=7.0),
+    ]
+    answer = filled.post_samples(rows)
+    assert answer.status_code == 207
+    assert answer.json()["accepted"] == 1
+    refused = [(value["row"], value["column"]) for value in answer.json()["quarantined"]]
+    assert refused == [(1, "timestamp"), (2, "memory_used")]
+    assert "future" in answer.json()["quarantined"][0]["rule"]
+
+
+def test_too_many_rows_and_too_large_bodies_are_refused(running: Running) -> None:
+    rows = [_row("a", running.complete(), cpu_utilization=0.1)] * 20_001
+    assert running.post_samples(rows).status_code == 413
+    large = running.client.post("/v1/samples", content=b" " * 20_000_001)
+    assert large.status_code == 413
+    assert large.json()["error"] == "too_large"
+
+
+def test_a_forecast_starts_one_step_after_its_origin_and_comes_from_the_model(
+    filled: Running, tiny_dataset: Path
+) -> None:
+    for server in Dataset.open(tiny_dataset).manifest.servers:
+        found = filled.get(f"/v1/servers/{server}/forecast")
+        assert (found["source"], found["reason"]) == ("model", "")
+        origin = datetime.fromisoformat(found["origin"])
+        for metric in found["metrics"].values():
+            times = [datetime.fromisoformat(text) for text in metric["timestamps"]]
+            assert times == [origin + STEP * number for number in range(1, len(times) + 1)]
+            paths = [metric["quantiles"][f"{level:g}"] for level in found["levels"]]
+            assert all(len(path) == len(times) for path in paths)
+            assert all(low <= high for a, b in itertools.pairwise(paths) for low, high in zip(a, b, strict=True))
+
+
+def test_the_served_forecast_is_that_of_the_bundle_itself(filled: Running, tiny_bundle: Path) -> None:
+    from fleetcast.model.bundle import load_manifest
+
+    manifest = load_manifest(tiny_bundle)
+    status = filled.get("/v1/status")
+    assert status["model"]["digest"] == manifest.weights_sha256
+    assert status["model"]["targets"] == list(manifest.targets)
+    assert status["ready"] is True
+    assert status["clock"]["simulated"] is True
+
+
+def test_a_server_with_too_little_history_falls_back_and_says_why(filled: Running) -> None:
+    found = filled.get(f"/v1/servers/{NEWCOMER}/forecast")
+    assert found["source"] in {"fallback", "none"}
+    assert "needed" in found["reason"] or "no sample" in found["reason"]
+    item = _item(filled, NEWCOMER)
+    assert item is not None
+    assert (item["source"], item["reason"]) == (found["source"], found["reason"])
+    cycle = filled.get("/v1/status")["cycle"]
+    assert cycle["model"] + cycle["fallback"] + cycle["none"] == cycle["servers"]
+    assert cycle["fallback"] + cycle["none"] >= 1
+
+
+def test_the_fleet_is_filtered_sorted_paged_and_summed(filled: Running) -> None:
+    page = filled.get("/v1/fleet", limit=1000)
+    scores = [item["score"] for item in page["items"] if item["score"] is not None]
+    assert scores == sorted(scores, reverse=True)
+    assert page["total"] == len(page["items"]) == page["summary"]["servers"]
+    for counted in ("by_level", "by_state", "by_source"):
+        assert sum(page["summary"][counted].values()) == page["total"]
+    assert sum(profile["servers"] for profile in page["summary"]["by_profile"].values()) == page["total"]
+    database = filled.get("/v1/fleet", profile="database", sort="server")["items"]
+    names = [item["server"] for item in database]
+    assert names == sorted(names)
+    assert {item["profile"] for item in database} == {"database"}
+    assert len(filled.get("/v1/fleet", limit=2, offset=1)["items"]) == 2
+
+
+def test_trends_and_heatmap_have_one_series_a_profile_and_a_row_a_server(filled: Running) -> None:
+    trends = filled.get("/v1/trends", metric="cpu_utilization", hours=6)
+    assert len(trends["timestamps"]) == 72
+    for profile in trends["profiles"].values():
+        assert len(profile["mean"]) == len(profile["p90"]) == 72
+    heat = filled.get("/v1/heatmap", metric="cpu_utilization")
+    servers = [name for profile in heat["profiles"].values() for name in profile["servers"]]
+    assert set(servers) >= {NEWCOMER, DEGRADED}
+    for profile in heat["profiles"].values():
+        assert len(profile["values"]) == len(profile["servers"])
+        assert {len(row) for row in profile["values"]} == {len(profile["timestamps"])}
+
+
+def test_a_degraded_server_gets_an_alert_a_plan_and_a_dry_run(filled: Running) -> None:
+    item = _item(filled, DEGRADED)
+    assert item is not None
+    alert = wait_for(
+        lambda: next((one for one in filled.get("/v1/alerts")["items"] if one["server"] == DEGRADED), None), "an alert"
+    )
+    assert alert["metric"] == "memory_used"
+    assert alert["level"] in {"P1", "P2", "P3"}
+    assert all("would have" in note["status"] for note in alert["notifications"])
+    plan = wait_for(
+        lambda: next(
+            (one for one in filled.get("/v1/remediation/plans")["items"] if one["alert_id"] == alert["id"]), None
+        ),
+        "a plan",
+    )
+    assert plan["dry_run"] is True
+    path = f"/v1/remediation/plans/{plan['id']}"
+    if not plan["automatic"]:
+        assert filled.client.post(f"{path}/execute").status_code == 409
+        assert filled.client.post(f"{path}/approve", json={"hash": "0" * 64}).status_code == 409
+        assert filled.client.post(f"{path}/approve", json={"hash": plan["hash"]}).status_code == 200
+        assert filled.client.post(f"{path}/execute").status_code == 200
+    done = next(one for one in filled.get("/v1/remediation/plans")["items"] if one["id"] == plan["id"])
+    assert all("would have" in step["wording"] for step in done["steps"])
+    acknowledged = filled.client.post(f"/v1/alerts/{alert['id']}/acknowledge")
+    assert (acknowledged.status_code, acknowledged.json()["acknowledged_by"]) == (200, "all")
+    assert filled.get("/v1/alerts/routing")["items"][0]["level"] == "P1"
+
+
+def test_cost_assumptions_are_saved_with_their_author(filled: Running) -> None:
+    values = {**filled.get("/v1/cost")["assumptions"]["values"], "incident_hours": 3.5}
+    answer = filled.client.put("/v1/cost/assumptions", json=values)
+    assert answer.status_code == 200
+    found = filled.get("/v1/cost")["assumptions"]
+    assert (found["author"], found["values"]["incident_hours"]) == ("all", 3.5)
+
+
+def test_announced_maintenance_shows_as_the_state_of_the_server(filled: Running, tiny_dataset: Path) -> None:
+    server = Dataset.open(tiny_dataset).manifest.servers[0]
+    start = filled.complete() - timedelta(hours=1)
+    body = {"server": server, "start": start.isoformat(), "end": (start + timedelta(hours=6)).isoformat()}
+    assert filled.client.post("/v1/maintenance", json=body).status_code == 200
+    assert filled.post_samples([_row(server, filled.complete(), cpu_utilization=0.3)]).status_code == 200
+    assert filled.get(f"/v1/servers/{server}/history", hours=1)["states"][-1] == "maintenance"
+    backwards = {**body, "end": (start - STEP).isoformat()}
+    assert filled.client.post("/v1/maintenance", json=backwards).status_code == 422
+
+
+def test_a_scenario_is_handed_to_the_feed_and_unknown_servers_are_refused(filled: Running, tiny_dataset: Path) -> None:
+    server = Dataset.open(tiny_dataset).manifest.servers[-1]
+    answer = filled.client.put("/v1/demo/scenario", json={"name": "degrading", "servers": [server]})
+    assert answer.status_code == 200
+    assert filled.get("/v1/demo") == answer.json()
+    assert (answer.json()["scenario"], answer.json()["servers"]) == ("degrading", [server])
+    assert filled.client.put("/v1/demo/scenario", json={"name": "degrading", "servers": ["x"]}).status_code == 422
+    assert filled.client.put("/v1/demo/scenario", json={"name": "doom"}).status_code == 422
+
+
+def test_the_stream_sends_a_message_a_cycle(filled: Running) -> None:
+    address = filled.address.replace("http", "ws") + "/v1/stream"
+    with connect_socket(address, additional_headers=_bearer(filled.keys["read"])) as stream:
+        messages = [json.loads(stream.recv(timeout=60)) for _ in range(2)]
+    with connect_socket(address) as stream:
+        stream.send(json.dumps({"key": filled.keys["read"]}))
+        messages.append(json.loads(stream.recv(timeout=60)))
+    for message in messages:
+        assert message["type"] == "cycle"
+        assert message["summary"]["servers"] >= 10
+    assert messages[0]["seq"] < messages[1]["seq"] <= messages[2]["seq"]
+
+
+@pytest.mark.parametrize("first", [None, {"key": "fc_" + "A" * 43}, {"key": 7}, ["key"], "write"])
+def test_the_stream_is_closed_to_a_wrong_key(running: Running, first: Any) -> None:
+    address = running.address.replace("http", "ws") + "/v1/stream"
+    headers = _bearer("wrong") if first is None else {}
+    if first == "write":
+        first, headers = None, _bearer(running.keys["write"])
+    with connect_socket(f"{address}?key={running.keys['all']}", additional_headers=headers) as stream:
+        if first is not None:
+            stream.send(json.dumps(first))
+        with pytest.raises(ConnectionClosed) as closed:
+            stream.recv(timeout=30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008

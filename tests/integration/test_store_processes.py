@@ -1,0 +1,125 @@
+"""Several processes on one database: opening at once, writing at once, ending in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.routing import Routing
+from fleetcast.remediation.engine import RemediationEngine
+from fleetcast.risk.assess import Risk
+from fleetcast.settings import AlertSettings
+from fleetcast.store.audit import list_audit
+from fleetcast.store.engine import open_store
+from fleetcast.store.samples import load_samples
+from fleetcast.store.tables import ExecutionTable
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+OPEN_AND_WRITE = """
+import sys
+from datetime import UTC, datetime
+from fleetcast.store.audit import record
+from fleetcast.store.engine import open_store
+store = open_store(sys.argv[1])
+for number in range(20):
+    with store.session() as session:
+        record(session, datetime(2026, 1, 5, tzinfo=UTC), sys.argv[2], "write", str(number))
+"""
+
+POST_UNTIL_KILLED = """
+import itertools, sys
+from fleetcast.store.engine import open_store
+from fleetcast.store.samples import SampleRow, upsert_samples
+store = open_store(sys.argv[1])
+for step in itertools.count():
+    with store.session() as session:
+        upsert_samples(session, [SampleRow(f"s{k}", step, "generic", {"cpu_utilization": 0.5}) for k in range(50)])
+    print(step, flush=True)
+"""
+
+EXECUTE_AND_DIE = """
+import os, sys
+from datetime import UTC, datetime
+from fleetcast.remediation.engine import RemediationEngine
+from fleetcast.remediation.executor import DryRunExecutor
+from fleetcast.store.engine import open_store
+
+class Dying(DryRunExecutor):
+    left = int(sys.argv[3])
+    def perform(self, action_id, step):
+        self.left -= 1
+        if self.left < 0:
+            os._exit(9)
+        return super().perform(action_id, step)
+
+engine = RemediationEngine(open_store(sys.argv[1]), Dying())
+engine.execute(int(sys.argv[2]), "ann", datetime(2026, 1, 5, 9, tzinfo=UTC))
+"""
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/shared/fleetcast.db"
+
+
+def test_processes_that_open_a_new_database_at_once_all_succeed(url: str) -> None:
+    names = ["a", "b", "c", "d"]
+    processes = [start(OPEN_AND_WRITE, url, name) for name in names]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    with open_store(url).reading() as session:
+        written = {(entry.actor, entry.subject) for entry in list_audit(session)}
+    assert written == {(name, str(number)) for name in names for number in range(20)}
+
+
+def test_what_was_acknowledged_survives_a_kill_and_nothing_is_half_there(url: str) -> None:
+    process = start(POST_UNTIL_KILLED, url)
+    assert process.stdout is not None
+    acknowledged = [int(process.stdout.readline()) for _ in range(10)]
+    process.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in process.communicate(timeout=60)[0].split()]
+    with open_store(url).reading() as session:
+        steps = [row.timestamp for row in load_samples(session, 0)]
+    assert set(acknowledged) <= set(steps)
+    assert {steps.count(step) for step in set(steps)} == {50}
+
+
+@pytest.mark.parametrize("steps_before_death", [0, 1, 2])
+def test_a_process_that_dies_between_steps_is_followed_by_one_that_finishes(url: str, steps_before_death: int) -> None:
+    store = open_store(url)
+    risk = Risk(
+        server="web1", profile="web_api", origin=NOW, p_30m=0.9, p_2h=0.9, p_8h=0.9, open=False, level="P1",
+        score=90.0, metric="memory_used", metric_probabilities={"memory_used": 0.9}, breach_s=None,
+        breach_low_s=None, breach_high_s=None, source="model", reason="",
+    )  # fmt: skip
+    rules = AlertSettings(open_after_cycles=1, resolve_after_cycles=1, shadow=True)
+    (alert,) = AlertEngine(store, rules, Routing.default()).observe([risk], NOW).opened
+    engine = RemediationEngine(store)
+    plan = engine.propose(alert, NOW, {"web1": "web_api"})
+    assert plan is not None
+    process = start(EXECUTE_AND_DIE, url, str(plan.id), str(steps_before_death))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 9, errors
+    found = [step.status for step in engine.get(plan.id, NOW).steps]
+    assert found == [*["would have run"] * steps_before_death, "started", "planned", "planned"][:3]
+    done = engine.execute(plan.id, "bob", NOW)
+    assert {step.status for step in done.steps} == {"would have run"}
+    with store.reading() as session:
+        assert len(session.scalars(select(ExecutionTable)).all()) == 3

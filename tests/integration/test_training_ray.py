@@ -1,0 +1,127 @@
+"""Ray Train from a dataset to a bundle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import IncompatibleError, RunLockedError, TrainingError, UsageError
+from fleetcast.forecast.batch import forecast_dataset
+from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.model.bundle import load_manifest
+from fleetcast.operate.locks import hold
+from fleetcast.training.options import TrainOptions
+from fleetcast.training.run import train
+from fleetcast.windows.arrays import arrays_from_dataset
+
+pytestmark = pytest.mark.ray
+
+
+def options_of(dataset: Path, models: Path, **fields: object) -> TrainOptions:
+    return TrainOptions.model_validate(
+        {
+            "data": str(dataset),
+            "models": str(models),
+            "preset": "tiny",
+            "holdout": timedelta(hours=30),
+            "samples_per_epoch": 128,
+            "epochs": 1,
+            **fields,
+        }
+    )
+
+
+def test_a_run_ends_with_a_bundle_that_says_where_it_came_from(tiny_bundle: Path, tiny_dataset: Path) -> None:
+    manifest, data = load_manifest(tiny_bundle), Dataset.open(tiny_dataset).manifest
+    assert manifest.data_fingerprint == data.fingerprint
+    assert data.end - manifest.cutoff == timedelta(hours=30)
+    assert manifest.training["best"]["validation_loss"] > 0
+    run = tiny_bundle.parent
+    suffixes = {path.suffix for path in run.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".validate_storage_marker", ""}, "no pickle among what we save"
+
+
+def test_two_workers_train_one_model_and_resume_goes_on(ray_session: None, tiny_dataset: Path, tmp_path: Path) -> None:
+    seen: list[dict[str, object]] = []
+    first = train(options_of(tiny_dataset, tmp_path, run="two", workers=2), seen.append)
+    assert [message["epoch"] for message in seen if message["kind"] == "epoch"] == [1]
+    with pytest.raises(TrainingError, match="there already"):
+        train(options_of(tiny_dataset, tmp_path, run="two"), seen.append)
+    first.rename(tmp_path / "kept")
+    with pytest.raises(IncompatibleError, match=r"window.horizon.*48.*96"):
+        train(options_of(tiny_dataset, tmp_path, run="two", resume=True, horizon=48), seen.append)
+    seen.clear()
+    train(options_of(tiny_dataset, tmp_path, run="two", resume=True, epochs=2, workers=1), seen.append)
+    assert [message["epoch"] for message in seen if message["kind"] == "epoch"] == [2], "epoch 1 is not done again"
+    Forecaster.load(tmp_path / "two" / "bundle")
+
+
+def test_a_second_training_into_a_run_is_refused_with_pid_and_time(
+    ray_session: None, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    script = f"from fleetcast.operate.locks import hold\nimport sys\nwith hold({str(tmp_path / 'busy' / 'run.lock')!r}):\n print('held', flush=True)\n sys.stdin.read()"  # noqa: E501
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunLockedError, match=rf"{other.pid}.*started 20"):
+            train(options_of(tiny_dataset, tmp_path, run="busy"), lambda message: None)
+        other.communicate()
+    with hold(tmp_path / "busy" / "run.lock") as mine:
+        assert mine.pid != other.pid
+
+
+@pytest.mark.parametrize("name", ["../out", "current", "", ".hidden", "a/b"])
+def test_a_run_stays_in_its_folder(ray_session: None, tiny_dataset: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        train(options_of(tiny_dataset, tmp_path / "models", run=name), lambda message: None)
+    assert not (tmp_path / "models").exists()
+
+
+def test_more_workers_than_cores_are_refused(ray_session: None, tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="64 workers need 64 CPU"):
+        train(options_of(tiny_dataset, tmp_path, run="wide", workers=64), lambda message: None)
+
+
+def test_batch_forecast_equals_the_forecaster(tiny_bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    counts: list[tuple[int, int]] = []
+    out = tmp_path / "forecast.parquet"
+    summary = forecast_dataset(tiny_bundle, str(tiny_dataset), out, report=lambda *pair: counts.append(pair))
+    dataset = Dataset.open(tiny_dataset)
+    assert summary.origin == dataset.manifest.end
+    assert counts[-1] == (8, 8)
+    assert sum(summary.sources.values()) == 8
+    table = pq.read_table(out)
+    expected = Forecaster.load(tiny_bundle).forecast(arrays_from_dataset(dataset), dataset.manifest.end).to_table()
+    assert table.num_rows == summary.rows == expected.num_rows
+    pair = [
+        found.sort_by([(name, "ascending") for name in ("server", "metric", "step")]) for found in (table, expected)
+    ]
+    assert (
+        pair[0]
+        .select(["server", "metric", "timestamp", "source"])
+        .equals(pair[1].select(["server", "metric", "timestamp", "source"]))
+    )
+    for column in ("q0.02", "q0.5", "q0.98"):
+        left, right = (found[column].to_pandas() for found in pair)
+        assert (left.isna() == right.isna()).all()
+        assert (left - right).abs().max() < 1e-6
+    assert list(tmp_path.iterdir()) == [out], "no temporary file is left"
+
+
+def test_a_batch_forecast_off_the_data_is_refused(tiny_bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    late = Dataset.open(tiny_dataset).manifest.end + timedelta(hours=1)
+    with pytest.raises(UsageError, match="outside the data"):
+        forecast_dataset(tiny_bundle, str(tiny_dataset), tmp_path / "x.parquet", origin=late)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bundles_are_json_and_safetensors(tiny_bundle: Path) -> None:
+    assert sorted(path.name for path in tiny_bundle.iterdir()) == ["manifest.json", "model.safetensors"]
+    json.loads((tiny_bundle / "manifest.json").read_text())

@@ -1,0 +1,174 @@
+"""`python -m serve_app` as a user runs it: real processes, one of them killed, all of them ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fleetcast.operate import locks
+from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK
+from serve_app.processes import descendants, is_alive
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 240.0
+
+
+@dataclass
+class Running:
+    """The started service."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    output: Path
+    address: str
+
+    def printed(self) -> str:
+        return self.output.read_text()
+
+
+@pytest.fixture(scope="module")
+def running(tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("process")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "serve_app", "--model", str(tiny_bundle), "--feed", str(tiny_dataset)),
+        *("--home", str(folder / "home"), "--port", str(port), "--speed", "60"),
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLEETCAST_", "RAY_"))}
+    output = folder / "output.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+    found = Running(process, folder / "home", output, f"http://127.0.0.1:{port}")
+    try:
+        wait_for(lambda: "Ctrl-C" in found.printed() or process.poll() is not None, "a running service")
+        assert process.poll() is None, found.printed()
+        yield found
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def wait_for(found: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
+
+
+def replica(service: int, deployment: str) -> int | None:
+    for pid in descendants(service):
+        if f"ServeReplica:fleetcast:{deployment}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
+
+
+def client_of(running: Running) -> httpx.Client:
+    match = re.search(r"fc_[A-Za-z0-9_-]{43}", running.printed())
+    assert match is not None
+    headers = {"Authorization": f"Bearer {match.group()}"}
+    return httpx.Client(base_url=running.address, headers=headers, timeout=40.0, trust_env=False)
+
+
+def wait_for_new_forecasts(client: httpx.Client) -> None:
+    """Wait for a whole cycle that began after this call, with forecasts from the model and no error."""
+    begun = wait_for(lambda: _status(client), "an answer")["clock"]["now"]
+
+    def recovered() -> bool:
+        status = _status(client)
+        if not status or not status["ready"] or status["cycle"]["error"]:
+            return False
+        return datetime.fromisoformat(status["cycle"]["origin"]) > datetime.fromisoformat(begun)
+
+    wait_for(recovered, "forecasts after recovery")
+
+
+def _status(client: httpx.Client) -> Any:
+    answer = client.get("/v1/status")
+    assert answer.status_code in {200, 503}, answer.text
+    return answer.json() if answer.status_code == 200 else None
+
+
+def test_it_is_ready_says_where_it_is_and_shows_the_key_once(running: Running) -> None:
+    written = json.loads((running.home / SERVICE_FILE).read_text())
+    assert (written["pid"], written["address"]) == (running.process.pid, running.address)
+    holder = locks.holder(running.home / SERVICE_LOCK)
+    assert holder is not None
+    assert holder.pid == running.process.pid
+    assert httpx.get(f"{running.address}/readyz", trust_env=False).status_code == 200
+    assert running.address in running.printed()
+    assert len(re.findall(r"fc_[A-Za-z0-9_-]{43}", running.printed())) == 1
+
+
+def test_a_second_service_in_the_same_home_is_refused_with_the_pid_of_the_first(running: Running) -> None:
+    command = [sys.executable, "-m", "serve_app", "--model", "any", "--home", str(running.home), "--port", "1"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        command[-1] = str(probe.getsockname()[1])
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 1
+    assert str(running.process.pid) in found.stderr
+
+
+def test_acknowledged_samples_survive_the_killing_of_the_history_and_the_service_recovers(running: Running) -> None:
+    with client_of(running) as client:
+        now = datetime.fromisoformat(client.get("/v1/status").json()["clock"]["now"])
+        moment = datetime.fromtimestamp(int(now.timestamp()) // 300 * 300 - 300, UTC)
+        row = {"server": "ppdb7777", "timestamp": moment.isoformat(), "cpu_utilization": 0.4375}
+        victim = replica(running.process.pid, "history")
+        assert victim is not None
+        answer = client.post("/v1/samples", json={"samples": [row]})
+        os.kill(victim, signal.SIGKILL)
+        assert answer.json()["accepted"] == 1
+
+        def history() -> Any:
+            found = client.get("/v1/servers/ppdb7777/history", params={"hours": 80})
+            return found.json() if found.status_code == 200 else None
+
+        found = wait_for(history, "the samples after recovery")
+        assert [value for value in found["metrics"]["cpu_utilization"] if value is not None] == [0.4375]
+        assert replica(running.process.pid, "history") != victim
+        wait_for_new_forecasts(client)
+
+
+@pytest.mark.parametrize("deployment", ["forecaster", "watcher", "ingress"])
+def test_forecasts_are_back_after_a_replica_was_killed(running: Running, deployment: str) -> None:
+    victim = replica(running.process.pid, deployment)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    with client_of(running) as client:
+        wait_for_new_forecasts(client)
+
+
+def test_ctrl_c_ends_every_process_and_leaves_the_home_free(running: Running) -> None:
+    below = descendants(running.process.pid)
+    assert len(below) > 8
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(90) == 0, running.printed()
+    assert [pid for pid in below if is_alive(pid)] == []
+    assert not (running.home / SERVICE_FILE).exists()
+    assert locks.holder(running.home / SERVICE_LOCK) is None
+    assert "Stopped." in running.printed()

@@ -1,0 +1,295 @@
+"""An incident pages once, the right people, and climbs the ladder until somebody takes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.lifecycle import TRANSITIONS, transition
+from fleetcast.alerting.routing import Routing
+from fleetcast.alerting.views import AlertChanges, NotificationView
+from fleetcast.errors import ConflictError, NotFoundError, StoreError, UsageError
+from fleetcast.risk.assess import Risk
+from fleetcast.settings import AlertSettings
+from fleetcast.store.audit import list_audit
+from fleetcast.store.engine import Store, open_store
+from fleetcast.store.tables import AlertTable
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+STEP = timedelta(minutes=5)
+SETTINGS = AlertSettings(open_after_cycles=2, resolve_after_cycles=3, shadow=True)
+CHANCES = {"P1": (0.8, 0.9), "P2": (0.5, 0.7), "P3": (0.1, 0.6), "P4": (0.0, 0.1)}
+SCORES = {"P1": 90.0, "P2": 75.0, "P3": 50.0, "P4": 8.0}
+
+
+class Inbox:
+    """A notifier that keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.received: list[NotificationView] = []
+
+    def send(self, notification: NotificationView) -> None:
+        self.received.append(notification)
+
+
+def risk(level: str, server: str = "web1", metric: str = "memory_used", **fields: object) -> Risk:
+    p_30m, p_8h = CHANCES[level]
+    return Risk.model_validate(
+        {
+            "server": server, "profile": "web_api", "origin": START, "p_30m": p_30m, "p_2h": p_8h, "p_8h": p_8h,
+            "open": False, "level": level, "score": SCORES[level], "metric": metric,
+            "metric_probabilities": {metric: p_8h}, "breach_s": None, "breach_low_s": None, "breach_high_s": None,
+            "source": "model", "reason": "",
+        } | fields
+    )  # fmt: skip
+
+
+NO_FORECAST = {"p_30m": None, "p_2h": None, "p_8h": None, "score": None, "metric": None, "metric_probabilities": {}}
+
+
+class Watch:
+    """Feeds an engine one cycle after another."""
+
+    def __init__(self, store: Store, settings: AlertSettings = SETTINGS) -> None:
+        self.inbox = Inbox()
+        self.engine = AlertEngine(store, settings, Routing.default(), self.inbox)
+        self.now = START
+
+    def see(
+        self, *risks: Risk, maintenance: frozenset[str] = frozenset(), upstreams: dict[str, list[str]] | None = None
+    ) -> AlertChanges:
+        self.now += STEP
+        return self.engine.observe(risks, self.now, maintenance, upstreams or {})
+
+    def texts(self) -> list[str]:
+        return [f"{n.channel}: {n.to} <- {n.text.split(' ')[0]}" for n in self.inbox.received]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"sqlite:///{tmp_path}/alerts.db")
+
+
+@pytest.fixture
+def watch(store: Store) -> Watch:
+    return Watch(store)
+
+
+def test_a_risk_opens_an_alert_after_two_cycles_and_pages_once(watch: Watch) -> None:
+    assert watch.see(risk("P1")).opened == []
+    assert watch.engine.list_alerts("pending")[0].opened_at is None
+    (alert,) = watch.see(risk("P1")).opened
+    assert (alert.key, alert.state, alert.level) == ("web1/memory_used", "open", "P1")
+    assert alert.opened_at == watch.now
+    for _ in range(2):
+        watch.see(risk("P1"))
+    assert watch.texts() == ["PagerDuty: on-call <- [P1]", "phone: on-call <- [P1]"]
+    assert {n.status for n in watch.engine.get(alert.id).notifications} == {"would have sent"}
+
+
+def test_a_risk_that_passes_at_once_tells_nobody_and_is_not_listed(watch: Watch) -> None:
+    watch.see(risk("P1"))
+    watch.see(risk("P4"))
+    assert watch.engine.list_alerts() == []
+    (expired,) = watch.engine.list_alerts("expired")
+    assert [event.event for event in expired.timeline] == ["pending", "expired"]
+    assert watch.texts() == []
+
+
+def test_p4_never_alerts(watch: Watch) -> None:
+    for _ in range(5):
+        watch.see(risk("P4"))
+    assert watch.engine.list_alerts() == []
+
+
+def test_the_alert_resolves_when_the_risk_stays_below_and_says_so_to_those_who_were_told(watch: Watch) -> None:
+    for level in ("P2", "P2", "P4", "P4"):
+        assert watch.see(risk(level)).resolved == []
+    (alert,) = watch.see(risk("P4")).resolved
+    assert (alert.state, alert.resolved_at) == ("resolved", watch.now)
+    assert watch.texts()[2:] == ["Slack: fleet team <- [resolved]", "email: fleet team <- [resolved]"]
+    assert [event.event for event in alert.timeline] == ["pending", "open", "resolved"]
+
+
+def test_a_level_that_flaps_opens_once(watch: Watch) -> None:
+    opened = [watch.see(risk("P3" if cycle % 3 < 2 else "P4")).opened for cycle in range(30)]
+    assert sum(len(alerts) for alerts in opened) == 1
+    assert watch.texts() == ["email: fleet team <- [P3]"]
+
+
+def test_a_more_urgent_level_is_sent_and_a_less_urgent_one_is_not(watch: Watch) -> None:
+    for level in ("P3", "P3", "P1", "P2", "P1"):
+        changes = watch.see(risk(level))
+    assert watch.texts() == ["email: fleet team <- [P3]", "PagerDuty: on-call <- [P1]", "phone: on-call <- [P1]"]
+    assert changes.updated == []
+    levels = [event.detail for event in watch.engine.list_alerts()[0].timeline if event.event == "level"]
+    assert levels == ["P3 to P1", "P1 to P2", "P2 to P1"]
+
+
+def test_nobody_answers_and_the_ladder_is_climbed_once(watch: Watch) -> None:
+    watch.see(risk("P1"))
+    (opened,) = watch.see(risk("P1")).opened
+    assert [(step.after_s, step.done) for step in opened.escalation] == [(900, False), (1800, False)]
+    escalated = [watch.see(risk("P1")).escalated for _ in range(10)]
+    assert [len(alerts) for alerts in escalated] == [0, 0, 1, 0, 0, 1, 0, 0, 0, 0]
+    assert watch.texts()[2:] == ["PagerDuty: senior engineer <- [P1]", "phone: director <- [P1]"]
+    assert all(step.done for step in watch.engine.get(opened.id).escalation)
+
+
+def test_acknowledging_stops_the_ladder_and_is_on_record(watch: Watch, store: Store) -> None:
+    watch.see(risk("P1"))
+    (opened,) = watch.see(risk("P1")).opened
+    alert = watch.engine.acknowledge(opened.id, "ann", watch.now)
+    assert (alert.state, alert.acknowledged_by, alert.acknowledged_at) == ("acknowledged", "ann", watch.now)
+    assert all(watch.see(risk("P1")).escalated == [] for _ in range(10))
+    assert all(step.due_at is None for step in watch.engine.get(opened.id).escalation)
+    with pytest.raises(ConflictError, match="is acknowledged"):
+        watch.engine.acknowledge(opened.id, "bob", watch.now)
+    with store.reading() as session:
+        assert [(entry.actor, entry.action) for entry in list_audit(session)] == [("ann", "acknowledge alert")]
+
+
+def test_while_it_waits_to_resolve_the_alert_shows_the_risk_of_now(watch: Watch) -> None:
+    for level in ("P1", "P1", "P4"):
+        watch.see(risk(level))
+    (alert,) = watch.engine.list_alerts()
+    assert (alert.state, alert.level, alert.score, alert.p_8h) == ("open", "P1", 8.0, 0.1)
+
+
+def test_the_ladder_waits_while_the_risk_is_below(watch: Watch) -> None:
+    for level in ("P1", "P1", "P1", "P1", "P4"):
+        assert watch.see(risk(level)).escalated == []
+    assert len(watch.see(risk("P1")).escalated) == 1
+
+
+def test_resolving_by_hand_ends_it_and_a_risk_that_stays_opens_another(watch: Watch) -> None:
+    watch.see(risk("P1"))
+    (opened,) = watch.see(risk("P1")).opened
+    assert watch.engine.resolve(opened.id, "ann", watch.now).state == "resolved"
+    with pytest.raises(ConflictError):
+        watch.engine.resolve(opened.id, "ann", watch.now)
+    watch.see(risk("P1"))
+    (again,) = watch.see(risk("P1")).opened
+    assert again.id != opened.id
+
+
+def test_what_is_not_there_is_said_so(watch: Watch) -> None:
+    for act in (watch.engine.acknowledge, watch.engine.resolve):
+        with pytest.raises(NotFoundError, match="alert 7"):
+            act(7, "ann", watch.now)
+    with pytest.raises(NotFoundError, match="alert 7"):
+        watch.engine.get(7)
+
+
+def test_the_upstream_is_paged_and_its_dependant_is_not(watch: Watch) -> None:
+    both = (risk("P1", "app1"), risk("P1", "db1"))
+    watch.see(*both, upstreams={"app1": ["db1"]})
+    opened = {alert.server: alert for alert in watch.see(*both, upstreams={"app1": ["db1"]}).opened}
+    assert opened["db1"].inhibited_by is None
+    assert opened["app1"].inhibited_by == f"alert {opened['db1'].id} of db1/memory_used"
+    assert {n.text.split()[1] for n in watch.inbox.received} == {"db1"}
+
+
+def test_a_dependant_is_sent_when_its_upstream_is_over_and_it_is_not(watch: Watch) -> None:
+    upstreams = {"app1": ["db1"]}
+    for _ in range(2):
+        watch.see(risk("P1", "app1"), risk("P1", "db1"), upstreams=upstreams)
+    for _ in range(3):
+        changes = watch.see(risk("P1", "app1"), risk("P4", "db1"), upstreams=upstreams)
+    assert [alert.server for alert in changes.resolved] == ["db1"]
+    assert [(alert.server, alert.inhibited_by) for alert in changes.updated] == [("app1", None)]
+    assert [n.text.split()[1] for n in watch.inbox.received if n.text.startswith("[P1]")] == ["db1"] * 2 + ["app1"] * 2
+
+
+@pytest.mark.parametrize("ring", [["a", "b"], ["a", "b", "c"]])
+def test_servers_that_depend_on_each_other_in_a_ring_page_once(watch: Watch, ring: list[str]) -> None:
+    upstreams = {server: [ring[position - 1]] for position, server in enumerate(ring)}
+    for _ in range(3):
+        watch.see(*(risk("P1", server) for server in ring), upstreams=upstreams)
+    assert len(watch.texts()) == 2
+    assert [alert.inhibited_by is None for alert in watch.engine.list_alerts()].count(True) == 1
+
+
+def test_a_server_in_maintenance_pages_only_if_it_is_still_at_risk_afterwards(watch: Watch) -> None:
+    quiet = frozenset({"web1"})
+    for _ in range(4):
+        watch.see(risk("P1"), maintenance=quiet)
+    assert watch.engine.list_alerts()[0].inhibited_by == "maintenance"
+    assert watch.texts() == []
+    watch.see(risk("P1"))
+    assert len(watch.texts()) == 2
+
+
+def test_a_second_metric_of_a_server_is_recorded_and_not_paged(watch: Watch) -> None:
+    chances = {"memory_used": 0.9, "load1_per_core": 0.8}
+    for _ in range(2):
+        watch.see(risk("P1", metric="memory_used", metric_probabilities=chances))
+    for _ in range(2):
+        watch.see(risk("P1", metric="load1_per_core", metric_probabilities=chances))
+    alerts = {alert.metric: alert for alert in watch.engine.list_alerts()}
+    assert {alert.state for alert in alerts.values()} == {"open"}
+    assert alerts["load1_per_core"].inhibited_by == f"alert {alerts['memory_used'].id} of web1/memory_used"
+    assert len(watch.texts()) == 2
+
+
+def test_a_more_urgent_metric_of_the_same_server_is_paged(watch: Watch) -> None:
+    chances = {"memory_used": 0.6, "filesystem_used": 0.9}
+    for level, metric in (("P3", "memory_used"), ("P3", "memory_used"), *[("P1", "filesystem_used")] * 2):
+        watch.see(risk(level, metric=metric, metric_probabilities=chances))
+    assert watch.texts()[1:] == ["PagerDuty: on-call <- [P1]", "phone: on-call <- [P1]"]
+
+
+def test_no_forecast_is_not_good_news(watch: Watch) -> None:
+    watch.see(risk("P1"))
+    (opened,) = watch.see(risk("P1")).opened
+    for _ in range(8):
+        watch.see(risk("P4", source="none", reason="no recent sample", **NO_FORECAST))
+        watch.see()
+    assert watch.engine.get(opened.id).state == "open"
+
+
+def test_an_open_incident_alerts_without_a_forecast_and_is_on_the_timeline(watch: Watch) -> None:
+    broken = NO_FORECAST | {"open": True, "score": 95.0, "metric": "cpu_iowait", "source": "none"}
+    watch.see(risk("P1", **broken))
+    (opened,) = watch.see(risk("P1", **broken)).opened
+    assert (opened.p_30m, opened.p_8h, opened.score) == (None, None, 95.0)
+    assert "incident" in [event.event for event in opened.timeline]
+    assert opened.message == "web1 (web_api): cpu_iowait is in an incident now"
+
+
+def test_the_message_speaks_per_cent_and_minutes(watch: Watch) -> None:
+    watch.see(risk("P2", breach_s=2520.0))
+    assert watch.engine.list_alerts()[0].message == (
+        "web1 (web_api): forecast says that memory_used becomes critical in about 42 min; P(30 min) 50%, P(8 h) 70%"
+    )
+
+
+def test_a_cycle_that_is_repeated_after_a_crash_counts_once(watch: Watch) -> None:
+    watch.see(risk("P1"))
+    assert watch.engine.observe([risk("P1")], watch.now) == AlertChanges(
+        opened=[], resolved=[], escalated=[], updated=[]
+    )
+    assert watch.engine.list_alerts()[0].state == "pending"
+    with pytest.raises(StoreError, match="clock went back"):
+        watch.engine.observe([risk("P1")], watch.now - STEP)
+
+
+def test_leaving_shadow_mode_is_refused_as_nothing_can_send(store: Store) -> None:
+    with pytest.raises(UsageError, match="FLEETCAST_ALERTS__SHADOW"):
+        AlertEngine(store, AlertSettings(open_after_cycles=2, resolve_after_cycles=6, shadow=False), Routing.default())
+
+
+def test_only_the_transitions_of_the_state_machine_exist() -> None:
+    for state, allowed in TRANSITIONS.items():
+        for to in TRANSITIONS:
+            alert = AlertTable(id=1, key="web1/memory_used", state=state)
+            if to in allowed:
+                transition(alert, to, START, "")
+                assert alert.state == to
+            else:
+                with pytest.raises(ConflictError):
+                    transition(alert, to, START, "")
+                assert alert.state == state
