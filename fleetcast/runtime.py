@@ -51,3 +51,10 @@ def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
         log_to_driver=log_to_driver,
         logging_level=logging.WARNING,
     )
+
+
+def disconnect() -> None:
+    """Let go of Ray; one that this process started ends."""
+    import ray  # noqa: PLC0415 (only where Ray is used)
+
+    ray.shutdown()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.dataset.storage import Storage
@@ -14,6 +15,10 @@ from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.simulator import simulate
 from fleetcast.simulate.spec import FleetSpec
+
+# Cores are shared with Ray and Chromium: a property is not a matter of milliseconds.
+settings.register_profile("fleetcast", deadline=None)
+settings.load_profile("fleetcast")
 
 TINY = FleetSpec(servers=8, hours=96, seed=11)
 TINY_HOLDOUT_HOURS = 30

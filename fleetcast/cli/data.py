@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fleetcast.cli.output import JSON_OPTION, print_json, say, show
 from fleetcast.cli.parse import parse_time
+
+if TYPE_CHECKING:
+    from fleetcast.dataset.manifest import Manifest
+    from fleetcast.simulate.spec import FleetSpec
 
 QUARANTINE_LINES = 10
 
@@ -34,16 +38,12 @@ def simulate(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Simulate a fleet with Ray Data: samples, incidents, topology, planned maintenance."""
-    from fleetcast.runtime import connect
-    from fleetcast.settings import Settings
-    from fleetcast.simulate.shards import simulate_dataset
     from fleetcast.simulate.spec import FleetSpec
 
     moment = parse_time(start)
     fields: dict[str, Any] = {"servers": servers, "hours": hours, "seed": seed}
     spec = FleetSpec(**fields if moment is None else {**fields, "start": moment})
-    connect(Settings().ray, log_to_driver=False)
-    manifest = simulate_dataset(spec, out, shard_servers=shard_servers, overwrite=overwrite)
+    manifest = simulate_fleet(spec, out, shard_servers, overwrite)
     show(
         {
             "dataset": out,
@@ -56,6 +56,20 @@ def simulate(
         },
         as_json,
     )
+
+
+def simulate_fleet(spec: FleetSpec, out: str, shard_servers: int = 25, overwrite: bool = False) -> Manifest:
+    """Simulate into a folder or URI and draw `overview.png` next to the data."""
+    from fleetcast.dataset.reader import Dataset
+    from fleetcast.runtime import connect
+    from fleetcast.settings import Settings
+    from fleetcast.simulate.overview import write_overview
+    from fleetcast.simulate.shards import simulate_dataset
+
+    connect(Settings().ray, log_to_driver=False)
+    manifest = simulate_dataset(spec, out, shard_servers=shard_servers, overwrite=overwrite)
+    write_overview(Dataset.open(out))
+    return manifest
 
 
 def import_csv(

@@ -60,13 +60,16 @@ def reset(
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Start fresh: delete what FleetCast keeps in its home folder, after saying what that is."""
+    """Start fresh: delete what FleetCast keeps in its home folder, after saying what that is.
+
+    With --json nothing is asked: without --yes it is a dry run.
+    """
     from fleetcast.operate.reset import execute, plan_reset, refuse_in_use
     from fleetcast.settings import Settings
 
     plan = plan_reset(Settings())
     show(_facts(plan), as_json)
-    if dry_run:
+    if dry_run or (as_json and not yes):
         return
     refuse_in_use(plan.home)
     if not plan.items:

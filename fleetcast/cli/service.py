@@ -53,41 +53,40 @@ def demo(
     fresh: bool = typer.Option(False, help="Make data and model anew though they are there."),
 ) -> None:
     """Everything: simulate a fleet, train, backtest, serve forecasts, feed them live, show the dashboard."""
-    from fleetcast.model.registry import current_bundle
     from fleetcast.operate.home import make_home
+    from fleetcast.operate.locks import hold
+    from fleetcast.runtime import disconnect
     from fleetcast.settings import Settings
 
-    folder = make_home(Settings().home) / "demo" / f"servers-{servers}-hours-{hours:g}-seed-{seed}"
-    data, models = folder / "data", folder / "models"
-    say(f"1/4 simulating {servers} servers x {hours:g} h in {data}")
-    _simulate(data, servers, hours, seed, fresh)
-    bundle = None if fresh else current_bundle(models)
-    if bundle is None:
-        say("2/4 training; the first report comes after about half a minute")
-        bundle = _train(data, models)
-    else:
-        say(f"2/4 using the model trained before, {bundle} (--fresh trains anew)")
-    report = folder / "report"
-    if fresh or not (report / "report.json").exists():
-        say("3/4 backtest on the hours that training did not see")
-        _backtest(bundle, data, report)
-    else:
-        say(f"3/4 the backtest of this model is in {report}")
+    home = make_home(Settings().home)
+    folder = home / "demo" / f"servers-{servers}-hours-{hours:g}-seed-{seed}"
+    with hold(home / "demo.lock"):
+        bundle = _prepare(folder, servers, hours, seed, fresh)
     say("4/4 starting the service, the live feed and the dashboard")
-    _stop_ray()
-    arguments = ["--model", str(bundle), "--feed", str(data), "--speed", str(speed)]
+    disconnect()  # the Ray of the jobs; the service starts its own
+    arguments = ["--model", str(bundle), "--feed", str(folder / "data"), "--speed", str(speed)]
     run_service(arguments if port is None else [*arguments, "--port", str(port)])
 
 
-def _simulate(data: Path, servers: int, hours: float, seed: int, fresh: bool) -> None:
-    from fleetcast.runtime import connect
-    from fleetcast.settings import Settings
-    from fleetcast.simulate.shards import simulate_dataset
+def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -> Path:
+    """Data, model and backtest of the demo, as far as they are not there; returns the bundle."""
+    from fleetcast.cli.data import simulate_fleet
+    from fleetcast.model.registry import current_bundle
     from fleetcast.simulate.spec import FleetSpec
 
-    spec = FleetSpec(servers=servers, hours=hours, seed=seed)
-    connect(Settings().ray, log_to_driver=False)
-    simulate_dataset(spec, str(data), overwrite=fresh)
+    data, models, report = folder / "data", folder / "models", folder / "report"
+    say(f"1/4 simulating {servers} servers x {hours:g} h in {data}")
+    simulate_fleet(FleetSpec(servers=servers, hours=hours, seed=seed), str(data), overwrite=fresh)
+    bundle = None if fresh else current_bundle(models)
+    if bundle is not None and (report / "report.json").exists():
+        say(f"2/4 using the model trained before, {bundle} (--fresh trains anew)")
+        say(f"3/4 its backtest is in {report}")
+        return bundle
+    say("2/4 training; the first report comes after about half a minute")
+    bundle = _train(data, models)
+    say("3/4 backtest on the hours that training did not see")
+    _backtest(bundle, data, report)
+    return bundle
 
 
 def _train(data: Path, models: Path) -> Path:
@@ -117,10 +116,3 @@ def _backtest(bundle: Path, data: Path, report: Path) -> None:
 
     found = run_report(bundle, str(data), report, DEMO_WINDOWS, DEMO_STRIDE, None)
     Console(width=140).print(tables(found))
-
-
-def _stop_ray() -> None:
-    """Let go of the Ray of the jobs before the service starts its own."""
-    import ray
-
-    ray.shutdown()

@@ -7,12 +7,12 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 import ray.data
 from pydantic import BaseModel
 
@@ -20,7 +20,7 @@ from fleetcast.contract.compatibility import require_fit
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import DatasetError, UsageError
 from fleetcast.forecast.forecaster import Forecaster
-from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
+from fleetcast.forecast.table import FALLBACK, MODEL, NONE
 from fleetcast.model.bundle import load_manifest
 from fleetcast.windows.arrays import arrays_from_table
 
@@ -38,23 +38,21 @@ class BatchSummary(BaseModel):
     reasons: dict[str, str]
 
 
-class PartForecaster:
-    """Ray Data's worker: loads the bundle once, forecasts one part of the dataset a call."""
+@lru_cache(maxsize=2)
+def _loaded(bundle: str, weights_sha256: str) -> Forecaster:
+    """The bundle, loaded once a worker process."""
+    return Forecaster.load(bundle)
 
-    def __init__(self, bundle: str, data: str, origin: datetime) -> None:
-        self.forecaster = Forecaster.load(bundle)
-        self.dataset, self.origin = Dataset.open(data), origin
 
-    def __call__(self, numbers: pa.Table) -> pa.Table:
-        """Forecast table of the parts with these numbers."""
-        return pa.concat_tables([self._forecast(number).to_table() for number in numbers["id"].to_pylist()])
-
-    def _forecast(self, number: int) -> ForecastArrays:
-        manifest = self.dataset.manifest
-        part = manifest.parts[number]
-        table = self.dataset.read(part, ["server", "profile", "timestamp", *manifest.metrics])
-        fleet = arrays_from_table(table, manifest.start, manifest.end, self.dataset.maintenance(), manifest.timezone)
-        return self.forecaster.forecast(fleet, self.origin)
+def _forecast_parts(numbers: pa.Table, bundle: str, weights_sha256: str, data: str, origin: datetime) -> pa.Table:
+    """Forecast table of the parts with the numbers in column `id`."""
+    forecaster, dataset = _loaded(bundle, weights_sha256), Dataset.open(data)
+    manifest, tables = dataset.manifest, []
+    for number in numbers["id"].to_pylist():
+        table = dataset.read(manifest.parts[number], ["server", "profile", "timestamp", *manifest.metrics])
+        fleet = arrays_from_table(table, manifest.start, manifest.end, dataset.maintenance(), manifest.timezone)
+        tables.append(forecaster.forecast(fleet, origin).to_table())
+    return pa.concat_tables(tables)
 
 
 def forecast_dataset(
@@ -73,7 +71,8 @@ def forecast_dataset(
     """
     dataset, path = Dataset.open(data), os.fspath(Path(bundle).resolve())
     manifest = dataset.manifest
-    require_fit(load_manifest(path).side(f"bundle {bundle}"), manifest.side(f"dataset {data}"))
+    model = load_manifest(path)
+    require_fit(model.side(f"bundle {bundle}"), manifest.side(f"dataset {data}"))
     origin = manifest.end if origin is None else origin
     if not manifest.start <= origin <= manifest.end:
         raise UsageError(
@@ -81,23 +80,20 @@ def forecast_dataset(
             f"{manifest.end.isoformat()}"
         )
     count = len(manifest.parts)
-    cores: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    size = min(count, workers or max(1, int(cores.get("CPU", 1))))
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     ray.data.DataContext.get_current().enable_progress_bars = False
     tables = ray.data.range(count, override_num_blocks=count).map_batches(
-        PartForecaster,
+        partial(_forecast_parts, bundle=path, weights_sha256=model.weights_sha256, data=data, origin=origin),
         batch_size=1,
         batch_format="pyarrow",
-        fn_constructor_args=(path, data, origin),
-        compute=ray.data.ActorPoolStrategy(size=size),
+        concurrency=workers,
     )
     return _collect(tables, Path(out), origin, len(manifest.servers), report)
 
 
 def _collect(tables: ray.data.Dataset, out: Path, origin: datetime, total: int, report: Report) -> BatchSummary:
     """Stream the parts' tables into one file."""
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
     sources: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     rows, writer = 0, None
@@ -105,7 +101,7 @@ def _collect(tables: ray.data.Dataset, out: Path, origin: datetime, total: int, 
         out.parent.mkdir(parents=True, exist_ok=True)
         batches: Iterator[pa.Table] = tables.iter_batches(batch_format="pyarrow", batch_size=None)  # type: ignore[assignment]
         for table in batches:
-            writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
             writer.write_table(table)
             rows += table.num_rows
             found = _reasons(table)
@@ -114,11 +110,11 @@ def _collect(tables: ray.data.Dataset, out: Path, origin: datetime, total: int, 
             report(sources.total(), total)
         if writer is not None:
             writer.close()
-            partial.replace(out)
+            unfinished.replace(out)
     except OSError as error:
         raise DatasetError(f"cannot write {out}: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return BatchSummary(
         out=str(out), origin=origin, servers=sources.total(), rows=rows, sources=dict(sources), reasons=reasons
     )

@@ -35,7 +35,7 @@ class FleetSpec(BaseModel):
     @classmethod
     def _on_the_grid(cls, start: datetime) -> datetime:
         if start.tzinfo is None:
-            raise UsageError(f"start {start.isoformat()} has no time zone; write for example 2026-01-05T05:00Z")
+            raise UsageError(f"start {start.isoformat()} has no time zone; write for example 2026-01-08T05:00Z")
         if start.timestamp() % STEP_SECONDS:
             raise UsageError(f"start {start.isoformat()} is not on the {STEP_SECONDS} s grid")
         return start.astimezone(UTC)

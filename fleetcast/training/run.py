@@ -42,7 +42,7 @@ def train(options: TrainOptions, report: Report) -> Path:
     `IncompatibleError` (both sides named) when the run cannot start; nothing is left behind then.
     """
     plan = make_plan(options, Dataset.open(options.data).manifest)
-    name = options.run or datetime.now(UTC).strftime("run-%Y%m%d-%H%M%S-%f")
+    name = options.run if options.run is not None else datetime.now(UTC).strftime("run-%Y%m%d-%H%M%S-%f")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name == "current":
         raise UsageError(f"the run's name {name!r} must be of letters, digits, '.', '_' and '-', and not 'current'")
     folder = Path(options.models).absolute() / name
