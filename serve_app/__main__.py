@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from fleetcast.clock import ClockSpec
 from fleetcast.errors import FleetCastError, UsageError
+from fleetcast.runtime import prepare_environment
 from fleetcast.settings import Settings
-from serve_app.launcher import Launch, run
+from serve_app.arguments import Launch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service; returns the exit code: 0 after Ctrl-C, 1 for a failure, 2 for wrong use."""
     options = parser().parse_args(arguments)
     try:
-        run(_launch(options), _settings(options), _say)
+        launch, settings = _launch(options), _settings(options)
+        prepare_environment(settings.ray)
+        from serve_app.launcher import run  # noqa: PLC0415  # Ray reads its authentication mode when it is imported
+
+        run(launch, settings, _say)
     except FleetCastError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

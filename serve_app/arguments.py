@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetcast.clock import ClockSpec
@@ -35,3 +38,15 @@ class DashboardArgs(BaseModel):
 
     api_url: str = Field(description="address of the API as the dashboard's process reaches it")
     root_path: str = Field("/ui", description="path below which browsers see the dashboard")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What `python -m serve_app` starts; with `feed` on a simulated clock that continues that dataset."""
+
+    bundle: Path
+    data: Path | None = None
+    feed: Path | None = None
+    clock: ClockSpec | None = None
+    speed: float = 60.0
+    new_key: str | None = None

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -32,7 +31,7 @@ from fleetcast.store.engine import open_store
 from fleetcast.store.keys import SCOPES
 from serve_app import preparation
 from serve_app.app import build, build_ui
-from serve_app.arguments import AppArgs, DashboardArgs
+from serve_app.arguments import AppArgs, DashboardArgs, Launch
 from serve_app.processes import descendants, end
 
 Say = Callable[[str], None]
@@ -41,18 +40,6 @@ API, UI = "fleetcast", "fleetcast-ui"
 END_S = 15.0
 FORECAST_S = 180.0
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What to start. With `feed` the service runs on a simulated clock and the feed continues that dataset."""
-
-    bundle: Path
-    data: Path | None = None
-    feed: Path | None = None
-    clock: ClockSpec | None = None
-    speed: float = 60.0
-    new_key: str | None = None
 
 
 class Stopped(BaseException):

@@ -104,11 +104,10 @@ def _detail(alert: AlertView, shadow: bool) -> Markup:
         for step in alert.escalation
     ]
     events = [[words.moment(event.at), event.event, event.detail] for event in alert.timeline]
+    held = f"nothing: held back by {alert.inhibited_by}" if alert.inhibited_by else "nothing so far"
     title = "What would have been sent" if shadow else "What was sent"
     parts = [
-        markup.panel(
-            title, _or(sent, ["At", "Channel", "To", "Status", "Text"], "nothing so far"), f"alert {alert.id}"
-        ),
+        markup.panel(title, _or(sent, ["At", "Channel", "To", "Status", "Text"], held), f"alert {alert.id}"),
         markup.panel("Escalation unless acknowledged", _or(steps, ["When", "To", "Due", ""], "none for this level")),
         markup.panel("Timeline", _or(events, ["At", "Event", "Detail"], "empty")),
     ]

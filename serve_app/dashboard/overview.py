@@ -94,7 +94,7 @@ def _turn_page(event: gr.EventData) -> int:
 
 def _cards(page: schemas.FleetPage) -> Markup:
     summary = page.summary
-    items: list[tuple[str, markup.Piece, str]] = [("servers", f"{summary.servers:,}", "have sent samples")]
+    items: list[tuple[str, markup.Piece, str]] = [("servers", f"{summary.servers:,}", "in the last cycle")]
     items += [
         (f"{name} {palette.LEVEL_WORDS[name]}", _count(name, summary.by_level.get(name, 0)), "servers")
         for name in palette.LEVELS
@@ -147,7 +147,7 @@ def _row(item: schemas.FleetItem, shown: list[str]) -> list[markup.Piece]:
         markup.chip("open", "p1", "an incident is open now") if item.open else words.percent(item.p_30m),
         markup.probability(item.p_8h),
         item.metric or words.MISSING,
-        "now" if item.open else (words.duration(item.breach_s)),
+        "now" if item.open else (words.ahead(item.breach_s)),
         *(words.metric_value(name, item.latest.get(name)) for name in shown),
         source,
     ]
@@ -167,7 +167,7 @@ def _side(page: schemas.FleetPage, status: schemas.Status) -> Markup:
     if not summary.servers:
         return _model(status)
     sources = ", ".join(f"{name} {count}" for name, count in summary.by_source.items() if count)
-    by_profile = markup.table(
+    risks = markup.table(
         ["Profile", "Servers", "Mean score", "Highest score"],
         [
             [
@@ -176,14 +176,14 @@ def _side(page: schemas.FleetPage, status: schemas.Status) -> Markup:
                 markup.score(found.mean_score),
                 markup.score(found.max_score) + markup.bar((found.max_score or 0.0) / 100, palette.INK),
             ]
-            for name, found in summary.by_profile.items()
+            for name, found in words.by_profile(summary.by_profile)
         ],
         numeric=(1, 2, 3),
     )
     return markup.joined(
         [
             markup.panel("States now", markup.states(summary.by_state)),
-            markup.panel("Risk by profile", by_profile, "score 0–100"),
+            markup.panel("Risk by profile", risks, "score 0–100"),
             markup.panel("Forecasts", markup.facts([("source", sources), *_model_facts(status.model)])),
         ]
     )

@@ -72,11 +72,11 @@ def _plan(plan: PlanView) -> Markup:
 
 def _how(plan: PlanView) -> list[tuple[str, markup.Piece]]:
     radius = plan.blast_radius
-    approval = f"{plan.approval}; automatic" if plan.automatic else f"{plan.approval}; approver: {plan.approver_role}"
     return [
         ("integration", plan.integration),
         ("estimated time", words.duration(plan.estimated_s)),
-        ("approval", approval),
+        ("approval", plan.approval),
+        ("approver", "the policy, no person" if plan.automatic else plan.approver_role),
         (
             "blast radius",
             f"{words.plural(radius.servers, 'server')}, {words.percent(radius.share_of_profile)} of the profile",

@@ -11,7 +11,7 @@ from serve_app import schemas
 from serve_app.dashboard import markup, palette, words
 from serve_app.dashboard.client import FleetApi, NotFoundError
 from serve_app.dashboard.fan import fan_figure
-from serve_app.dashboard.view import ClientFactory, View, notice_line, panel_html, refresher
+from serve_app.dashboard.view import ClientFactory, View, notice_line, panel_html, plot, refresher, unchanged
 
 TOP = 20
 MOST_ROWS = 10_000
@@ -35,21 +35,34 @@ def build(clients: ClientFactory) -> View:
             title = panel_html("fc-server-title")
             fan = gr.Plot(show_label=False, elem_id="fc-fan")
             facts = panel_html("fc-server-facts")
-    view = View(notice, show, [server, metric], [ranking, server, metric, title, fan, facts], opens=[ranking])
+    drawn = gr.State(None)
+    view = View(
+        notice, show, [server, metric, drawn], [ranking, server, metric, title, fan, facts, drawn], opens=[ranking]
+    )
     refresh = refresher(clients, view)
     for choice in (server, metric):
         choice.input(refresh, view.inputs, [notice, *view.outputs], show_progress="hidden", api_visibility="private")
     return view
 
 
-def show(api: FleetApi, server: str | None, metric: str | None) -> tuple[Any, ...]:
-    """The ranking and the chosen server."""
+def show(api: FleetApi, server: str | None, metric: str | None, drawn: object) -> tuple[Any, ...]:
+    """The ranking and the chosen server; nothing changes between cycles."""
+    asked = server or HIGHEST
+    status = api.status()
+    now = (status.cycle, asked, metric)
+    if now == drawn:
+        return unchanged(7)
+    if status.cycle is None:
+        why = "No forecast cycle has run yet." if status.newest_sample else "No server has sent a sample yet."
+        return markup.notice(why), gr.skip(), gr.skip(), "", plot(None), "", now
+    return *_fresh(api, asked, metric), now
+
+
+def _fresh(api: FleetApi, asked: str, metric: str | None) -> tuple[Any, ...]:
     page = api.fleet(limit=TOP)
     if not page.items:
-        why = "No server has sent a sample yet." if not page.summary.servers else "No forecast cycle has run yet."
-        return markup.notice(why), gr.skip(), gr.skip(), "", None, ""
+        return markup.notice("The last cycle saw no server."), gr.skip(), gr.skip(), "", plot(None), ""
     choices = [HIGHEST, *(item.server for item in page.items)]
-    asked = server or HIGHEST
     name = page.items[0].server if asked == HIGHEST else asked
     item = next((item for item in page.items if item.server == name), None)
     try:
@@ -57,16 +70,16 @@ def show(api: FleetApi, server: str | None, metric: str | None) -> tuple[Any, ..
         history = api.history(name, HISTORY_HOURS)
     except NotFoundError as error:
         missing = markup.notice(f"Nothing to show for {name}: {error}", "bad")
-        return _ranking(page), gr.Dropdown(choices=choices), gr.skip(), missing, None, ""
+        return _ranking(page), gr.Dropdown(choices=choices), gr.skip(), missing, plot(None), ""
     item = item or _find(api, name, forecast.profile)
     shown = _metric(metric, item, forecast, history)
     drivers = [DRIVER, *(forecast.metrics or history.metrics)]
     return (
         _ranking(page),
-        gr.Dropdown(choices=choices, value=asked),
-        gr.Dropdown(choices=drivers, value=metric if metric in drivers else DRIVER),
+        gr.Dropdown(choices=choices),
+        gr.Dropdown(choices=drivers) if metric in drivers else gr.Dropdown(choices=drivers, value=DRIVER),
         _title(name, item, forecast),
-        fan_figure(history, forecast, shown) if shown else None,
+        plot(fan_figure(history, forecast, shown) if shown else None),
         _facts(item) if item else "",
     )
 
@@ -137,16 +150,15 @@ def _facts(item: schemas.FleetItem) -> Markup:
         ]
     )
     return Markup('<div class="fc-columns">{}{}{}</div>').format(
-        markup.panel("P(incident)", chances, "calibrated"),
+        markup.panel("P(incident)", chances, "on this server"),
         markup.panel("Drivers", bars, "which metric would be it"),
         markup.panel("Time to breach", markup.facts(_breach(item)), "first critical threshold, from the origin"),
     )
 
 
 def _breach(item: schemas.FleetItem) -> list[tuple[str, markup.Piece]]:
-    never = "not within the forecast"
     return [
-        (what, never if seconds is None else words.duration(seconds))
+        (what, "not within the forecast" if seconds is None else words.ahead(seconds))
         for what, seconds in (
             ("median", item.breach_s),
             ("high quantile (earliest)", item.breach_low_s),

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from serve_app import schemas
 from serve_app.dashboard import charts, markup, palette, words
 from serve_app.dashboard.client import FleetApi
-from serve_app.dashboard.view import ClientFactory, View, notice_line, panel_html, refresher
+from serve_app.dashboard.view import ClientFactory, View, notice_line, panel_html, plot, refresher, unchanged
 
 SPANS = (("6 h", 6), ("24 h", 24), ("3 days", 72))
 
@@ -28,27 +28,36 @@ def build(clients: ClientFactory) -> View:
             chart = gr.Plot(show_label=False, elem_id="fc-trends")
         with gr.Column(scale=0, min_width=310):
             note = panel_html("fc-trends-note")
-    view = View(notice, show, [metric, hours], [metric, note, chart])
+    drawn = gr.State(None)
+    view = View(notice, show, [metric, hours, drawn], [metric, note, chart, drawn])
     refresh = refresher(clients, view)
     for choice in (metric, hours):
         choice.input(refresh, view.inputs, [notice, *view.outputs], show_progress="hidden", api_visibility="private")
     return view
 
 
-def show(api: FleetApi, metric: str | None, hours: int) -> tuple[Any, ...]:
-    """The trend of the chosen metric; the model's first target when none is chosen yet."""
+def show(api: FleetApi, metric: str | None, hours: int, drawn: object) -> tuple[Any, ...]:
+    """The trend of the chosen metric, drawn anew with new samples; the model's first target when none is chosen."""
+    status = api.status()
+    targets = status.model.targets
     sample = api.fleet(limit=1).items
-    targets = api.status().model.targets
     choices = list(dict.fromkeys([*targets, *(sample[0].latest if sample else ())]))
     chosen = metric if metric and metric in choices else targets[0]
+    now = (status.newest_sample, chosen, hours)
+    if now == drawn:
+        return unchanged(4)
     picker = gr.Dropdown(choices=choices, value=chosen)
-    if not sample:
-        return picker, markup.notice("No server has sent a sample yet."), None
+    if status.newest_sample is None:
+        return picker, markup.notice("No server has sent a sample yet."), plot(None), now
+    return picker, *_fresh(api, chosen, hours), now
+
+
+def _fresh(api: FleetApi, chosen: str, hours: int) -> tuple[Any, ...]:
     found = api.trends(chosen, hours)
     known = sum(value is not None for trend in found.profiles.values() for value in trend.mean)
     if not known:
-        return picker, markup.notice(f"No server sent {chosen} within the last {hours} h."), None
-    return picker, _note(found), trend_figure(found, hours)
+        return markup.notice(f"No server sent {chosen} within the last {hours} h."), plot(None)
+    return _note(found), plot(trend_figure(found, hours))
 
 
 def _note(found: schemas.Trends) -> Markup:
@@ -61,7 +70,7 @@ def _note(found: schemas.Trends) -> Markup:
                 words.quantity(_last(trend.mean), found.unit),
                 words.quantity(_last(trend.p90), found.unit),
             ]
-            for name, trend in found.profiles.items()
+            for name, trend in words.by_profile(found.profiles)
         ],
         numeric=(1, 2),
     )
@@ -84,7 +93,7 @@ def trend_figure(found: schemas.Trends, hours: int) -> go.Figure:
     charts.style(chart, 560, f"{found.metric}/{hours}")
     chart.update_annotations(x=0, xanchor="left", font={**charts.FONT, "size": 12})
     scale = charts.factor(found.unit)
-    for name, trend in found.profiles.items():
+    for name, trend in words.by_profile(found.profiles):
         for row, values in enumerate((trend.mean, trend.p90), start=1):
             chart.add_scatter(
                 x=found.timestamps,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+import plotly.graph_objects as go
 
 from fleetcast.errors import FleetCastError
 from serve_app.dashboard import markup
@@ -52,9 +53,19 @@ def refresher(clients: ClientFactory, view: View) -> Refresh:
             return gr.HTML("", visible=False), *view.show(clients(request), *values)
         except FleetCastError as error:
             said = markup.notice(f"Not refreshed: {error}", "bad")
-            return gr.HTML(said, visible=True), *(gr.skip() for _ in view.outputs)
+            return gr.HTML(said, visible=True), *unchanged(len(view.outputs))
 
     return refresh
+
+
+def plot(chart: go.Figure | None) -> gr.Plot:
+    """A chart's place on the page; it takes no room without a chart."""
+    return gr.Plot(chart, visible=chart is not None)
+
+
+def unchanged(outputs: int) -> tuple[Any, ...]:
+    """Leaves so many outputs as they are."""
+    return tuple(gr.skip() for _ in range(outputs))
 
 
 def action(clients: ClientFactory, perform: Perform) -> Callable[..., None]:

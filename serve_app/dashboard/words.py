@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from fleetcast.contract.metrics import METRICS
+from fleetcast.contract.vocabulary import PROFILES
+
+Value = TypeVar("Value")
 
 MISSING = "–"
 UNITS = {metric.name: metric.unit for metric in METRICS}
@@ -51,6 +55,11 @@ def _days(days: int, hours: int) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def ahead(seconds: float | None) -> str:
+    """How far ahead something lies; 0 is now."""
+    return "now" if seconds == 0 else duration(seconds)
+
+
 def quantity(value: float | None, unit: str) -> str:
     """A value of a contract unit (UCUM) for people; "1" is a ratio."""
     if value is None:
@@ -86,6 +95,12 @@ def moment(value: datetime | None) -> str:
 def hour(value: datetime | None) -> str:
     """A time of day, UTC."""
     return MISSING if value is None else f"{value:%H:%M} UTC"
+
+
+def by_profile(found: Mapping[str, Value]) -> list[tuple[str, Value]]:
+    """Items by profile in the contract's order, profiles that it does not know last."""
+    order = {name: place for place, name in enumerate(PROFILES)}
+    return sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
 
 
 def plural(count: int, word: str) -> str:

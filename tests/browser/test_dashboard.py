@@ -35,6 +35,51 @@ def test_a_wrong_key_is_refused_and_the_right_one_lets_in(dashboard: Dashboard) 
     dashboard.page.wait_for_url("**/ui/login")
 
 
+def test_a_plan_is_approved_and_executed_as_a_dry_run(dashboard: Dashboard) -> None:
+    dashboard.enter()
+    dashboard.open("Remediation")
+
+    def plan() -> dict[str, Any]:
+        plans = dashboard.live.get("/v1/remediation/plans")["items"]
+        found: dict[str, Any] = next(one for one in plans if one["server"] == DEGRADED)
+        return found
+
+    number = plan()["id"]
+    card = f"[data-plan='{number}']"
+    dashboard.shows(card, lambda: [plan()["title"], plan()["integration"], words.duration(plan()["estimated_s"])])
+    dashboard.shows(card, lambda: [step["wording"] for step in plan()["steps"]])
+    assert "would have" in dashboard.text(card)
+    dashboard.at(f"{card} [data-action=approve]").click()
+    wait_for(lambda: plan()["approved_by"] == "admin", "the approval")
+    dashboard.at(f"{card} [data-action=execute]").click()
+    wait_for(lambda: plan()["status"] == "executed", "the execution")
+    dashboard.shows(card, lambda: ["executed by admin", "would have"])
+    assert plan()["dry_run"]
+
+
+def test_an_alert_shows_what_would_have_been_sent_and_is_acknowledged(dashboard: Dashboard) -> None:
+    dashboard.enter()
+    dashboard.open("Alerting")
+
+    def alert() -> dict[str, Any]:
+        found: dict[str, Any] = next(
+            one for one in dashboard.live.get("/v1/alerts")["items"] if one["server"] == DEGRADED
+        )
+        return found
+
+    number = alert()["id"]
+    dashboard.shows("#fc-alerts", lambda: [alert()["message"], alert()["level"]])
+    detail = f"#fc-alerts [data-action=detail][data-value='{number}']"
+    dashboard.at(detail).click()
+    dashboard.shows("#fc-alert-detail", lambda: ["would have sent", *{note["to"] for note in alert()["notifications"]}])
+    rows = dashboard.live.get("/v1/alerts/routing")["items"]
+    dashboard.shows("#fc-routing", lambda: [word for row in rows for word in (row["respond_within"], *row["route"])])
+    dashboard.at(f"#fc-alerts [data-action=acknowledge][data-value='{number}']").click()
+    wait_for(lambda: alert()["state"] == "acknowledged", "the acknowledgement")
+    assert alert()["acknowledged_by"] == "admin"
+    dashboard.shows("#fc-alerts", lambda: ["acknowledged"])
+
+
 def test_every_tab_opens_without_an_error_and_asks_this_machine_only(dashboard: Dashboard) -> None:
     errors: list[str] = []
     dashboard.page.on("pageerror", lambda error: errors.append(str(error)))
@@ -43,7 +88,7 @@ def test_every_tab_opens_without_an_error_and_asks_this_machine_only(dashboard: 
         dashboard.open(tab)
         dashboard.at(sign).first.wait_for()
     assert errors == []
-    assert dashboard.page.locator(".fc-notice.fc-bad:visible").all_inner_texts() == []
+    assert dashboard.page.locator("[id^=fc-][id$=-notice]:visible").all_inner_texts() == []
     assert len(dashboard.requests) > len(TABS)  # that all stay on this machine is checked by the fixture
 
 
@@ -77,14 +122,13 @@ def test_the_servers_are_those_of_the_api_and_can_be_filtered(dashboard: Dashboa
     def names() -> list[str]:
         return dashboard.at("#fc-servers [data-action=server]").all_inner_texts()
 
-    def of_api(**query: Any) -> set[str]:
-        return {item["server"] for item in dashboard.live.get("/v1/fleet", **query)["items"]}
+    def of_api(**query: Any) -> list[str]:
+        return [item["server"] for item in dashboard.live.get("/v1/fleet", **query)["items"]]
 
-    assert names()[0] == DEGRADED
-    wait_for(lambda: set(names()) == of_api(), "the fleet's servers")
+    wait_for(lambda: names() == of_api(), "the fleet's servers in the order of their risk")
     dashboard.at("#fc-filter-profile input").click()
     dashboard.page.get_by_role("option", name="database").click()
-    wait_for(lambda: set(names()) == of_api(profile="database"), "the database servers")
+    wait_for(lambda: names() == of_api(profile="database"), "the database servers")
 
 
 def test_the_heatmap_draws_the_forecast_medians(dashboard: Dashboard) -> None:
@@ -177,51 +221,6 @@ def test_an_edited_assumption_is_saved_with_its_author_and_changes_the_figures(d
     dashboard.shows("#fc-cost-author", lambda: ["by admin"])
 
 
-def test_a_plan_is_approved_and_executed_as_a_dry_run(dashboard: Dashboard) -> None:
-    dashboard.enter()
-    dashboard.open("Remediation")
-
-    def plan() -> dict[str, Any]:
-        plans = dashboard.live.get("/v1/remediation/plans")["items"]
-        found: dict[str, Any] = next(one for one in plans if one["server"] == DEGRADED)
-        return found
-
-    number = plan()["id"]
-    card = f"[data-plan='{number}']"
-    dashboard.shows(card, lambda: [plan()["title"], plan()["integration"], words.duration(plan()["estimated_s"])])
-    dashboard.shows(card, lambda: [step["wording"] for step in plan()["steps"]])
-    assert "would have" in dashboard.text(card)
-    dashboard.at(f"{card} [data-action=approve]").click()
-    wait_for(lambda: plan()["approved_by"] == "admin", "the approval")
-    dashboard.at(f"{card} [data-action=execute]").click()
-    wait_for(lambda: plan()["status"] == "executed", "the execution")
-    dashboard.shows(card, lambda: ["executed by admin", "would have"])
-    assert plan()["dry_run"]
-
-
-def test_an_alert_shows_what_would_have_been_sent_and_is_acknowledged(dashboard: Dashboard) -> None:
-    dashboard.enter()
-    dashboard.open("Alerting")
-
-    def alert() -> dict[str, Any]:
-        found: dict[str, Any] = next(
-            one for one in dashboard.live.get("/v1/alerts")["items"] if one["server"] == DEGRADED
-        )
-        return found
-
-    number = alert()["id"]
-    dashboard.shows("#fc-alerts", lambda: [alert()["message"], alert()["level"]])
-    detail = f"#fc-alerts [data-action=detail][data-value='{number}']"
-    dashboard.at(detail).click()
-    dashboard.shows("#fc-alert-detail", lambda: ["would have sent", *{note["to"] for note in alert()["notifications"]}])
-    rows = dashboard.live.get("/v1/alerts/routing")["items"]
-    dashboard.shows("#fc-routing", lambda: [word for row in rows for word in (row["respond_within"], *row["route"])])
-    dashboard.at(f"#fc-alerts [data-action=acknowledge][data-value='{number}']").click()
-    wait_for(lambda: alert()["state"] == "acknowledged", "the acknowledgement")
-    assert alert()["acknowledged_by"] == "admin"
-    dashboard.shows("#fc-alerts", lambda: ["acknowledged"])
-
-
 def test_a_scenario_button_reaches_the_demo_feed(dashboard: Dashboard) -> None:
     dashboard.enter()
     dashboard.at("#fc-scenario-cascade").click()
@@ -240,7 +239,12 @@ def test_the_buttons_of_a_reader_are_refused(dashboard: Dashboard) -> None:
 def test_a_screenshot_is_made_when_a_place_for_it_is_named(dashboard: Dashboard, tmp_path: Path) -> None:
     picture = Path(os.environ.get("FLEETCAST_SCREENSHOT") or tmp_path / "dashboard.png")
     dashboard.enter()
-    dashboard.at("#fc-overview-side .fc-panel").first.wait_for()
+    dashboard.open("Top risks")
+    simulated = dashboard.at(f"#fc-ranking [data-action=server]:not([data-value={DEGRADED}])").first
+    name = simulated.inner_text()
+    simulated.click()
+    dashboard.shows("#fc-server-title", lambda: [name])
+    wait_for(lambda: dashboard.traces("#fc-fan"), "the fan chart")
     picture.parent.mkdir(parents=True, exist_ok=True)
     dashboard.page.screenshot(path=picture)
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -131,7 +131,8 @@ def filled(running: Running, before_samples: dict[str, Any], tiny_dataset: Path)
     feeding.start()
     try:
         wait_for(lambda: running.client.get("/readyz").status_code == 200, "a ready service")
-        wait_for(lambda: _item(running, DEGRADED), "a cycle over all servers")
+        everyone = {NEWCOMER, DEGRADED, *Dataset.open(tiny_dataset).manifest.servers}
+        wait_for(lambda: everyone <= _seen(running), "a cycle over all servers")
         yield running
     finally:
         stop.set()
@@ -158,6 +159,10 @@ def _bearer(key: str) -> dict[str, str]:
 
 def _row(server: str, moment: datetime, **metrics: float) -> dict[str, Any]:
     return {"server": server, "timestamp": moment.isoformat(), **metrics}
+
+
+def _seen(running: Running) -> set[str]:
+    return {item["server"] for item in running.get("/v1/fleet", limit=1000)["items"]}
 
 
 def _item(running: Running, server: str) -> dict[str, Any] | None:

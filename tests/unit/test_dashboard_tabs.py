@@ -11,7 +11,7 @@ from fleetcast.settings import CostSettings
 from serve_app import schemas
 from serve_app.dashboard import cost, header
 from serve_app.dashboard.fan import bands, fan_figure
-from serve_app.dashboard.heatmap import ROWS_PER_PROFILE, heatmap_figure
+from serve_app.dashboard.heatmap import heatmap_figure
 from serve_app.dashboard.trends import trend_figure
 
 ORIGIN = datetime(2026, 1, 12, 14, 35, tzinfo=UTC)
@@ -70,12 +70,12 @@ def test_a_server_without_a_forecast_still_shows_its_history() -> None:
 
 
 def test_the_heatmap_puts_the_hottest_servers_first_and_escapes_their_names() -> None:
-    servers = [f"web<{number}>" for number in range(ROWS_PER_PROFILE + 5)]
+    servers = [f"web<{number}>" for number in range(12)]
     values: list[list[float | None]] = [[number / 100, None, 0.0] for number in range(len(servers))]
     block = schemas.ProfileHeatmap(servers=servers, timestamps=AHEAD, values=values)
     found = schemas.Heatmap(metric="cpu_utilization", unit="1", origin=ORIGIN, profiles={"web_api": block})
-    drawn = heatmap_figure(found, found.profiles).data[0]
-    assert len(drawn.y) == ROWS_PER_PROFILE
+    drawn = heatmap_figure(found, found.profiles, 10).data[0]
+    assert len(drawn.y) == 10
     assert drawn.y[0] == f"web&lt;{len(servers) - 1}&gt;"
     assert list(drawn.z[0]) == [pytest.approx(len(servers) - 1), None, 0.0]
 

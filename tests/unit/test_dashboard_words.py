@@ -71,6 +71,15 @@ def test_times_say_that_they_are_utc() -> None:
     assert (words.moment(at), words.hour(at), words.moment(None)) == ("2026-01-12 14:35 UTC", "14:35 UTC", "–")
 
 
+def test_what_is_already_so_is_now() -> None:
+    assert (words.ahead(0.0), words.ahead(300.0), words.ahead(None)) == ("now", "5 min", "–")
+
+
+def test_profiles_come_in_the_order_of_the_contract() -> None:
+    found = dict.fromkeys([*reversed(PROFILES), "mainframe"], 1)
+    assert [name for name, _ in words.by_profile(found)] == [*PROFILES, "mainframe"]
+
+
 def test_money_has_its_sign_before_the_currency() -> None:
     assert (words.money(1234.5), words.money(-100.0), words.money(None)) == ("$1,234", "−$100", "–")
 
