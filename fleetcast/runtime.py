@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import sys
 
 from fleetcast.settings import RaySettings
 
@@ -18,9 +20,12 @@ WORKER_ENVIRONMENT = {
 
 
 def prepare_environment(settings: RaySettings) -> None:
-    """Set what Ray reads from the environment, keeping what the user has set."""
+    """Set what Ray reads from the environment, keeping what the user has set.
+
+    A Ray that FleetCast starts asks for a token, since its ports are open to all interfaces of the machine. Ray reads
+    that mode when it is imported, so programs call this first; afterwards it is left as Ray has it.
+    """
     defaults = {
-        "RAY_AUTH_MODE": settings.auth_mode,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,6 +34,12 @@ def prepare_environment(settings: RaySettings) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    joins = settings.address or os.environ.get("RAY_ADDRESS")
+    if joins or "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ["RAY_AUTH_MODE"] = settings.auth_mode
+    if settings.auth_mode == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def connect(settings: RaySettings, log_to_driver: bool = True) -> None:

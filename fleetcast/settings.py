@@ -7,6 +7,7 @@ example `FLEETCAST_SERVICE__PORT=9000`. Nothing here is read at import: whoever 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,7 +17,7 @@ class RaySettings(BaseModel):
     """How FleetCast starts or joins Ray."""
 
     address: str | None = Field(None, description="address of a running cluster; None starts Ray on this machine")
-    auth_mode: str = Field("disabled", description="RAY_AUTH_MODE of a Ray that FleetCast starts on loopback")
+    auth_mode: Literal["token", "disabled"] = Field("token", description="RAY_AUTH_MODE of a Ray that FleetCast starts")
     num_cpus: int | None = Field(None, description="cores that a local Ray may use; None is all")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fleetcast.cli import main
 from fleetcast.errors import BundleError
-from fleetcast.model.bundle import BundleManifest, load_manifest
+from fleetcast.model.manifest import BundleManifest, load_manifest
 from fleetcast.model.registry import current_bundle
 
 

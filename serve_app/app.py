@@ -8,7 +8,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from fleetcast.dataset.reader import Dataset
-from fleetcast.model.bundle import load_manifest
+from fleetcast.model.manifest import load_manifest
 from fleetcast.settings import ServiceSettings
 from serve_app.alerts import Alerts
 from serve_app.arguments import AppArgs, DashboardArgs

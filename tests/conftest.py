@@ -12,9 +12,12 @@ from hypothesis import settings
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import write_manifest, write_part
+from fleetcast.runtime import prepare_environment
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.simulator import simulate
 from fleetcast.simulate.spec import FleetSpec
+
+prepare_environment(RaySettings())  # before anything imports Ray
 
 # Cores are shared with Ray and Chromium: a property is not a matter of milliseconds.
 settings.register_profile("fleetcast", deadline=None)

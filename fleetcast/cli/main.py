@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 
 import typer
+from pydantic import ValidationError
 
 from fleetcast import __version__
 from fleetcast.cli import data, evaluate, housekeeping, models, service, training
 from fleetcast.errors import FleetCastError
+from fleetcast.runtime import prepare_environment
+from fleetcast.settings import Settings
 
 app = typer.Typer(
     name="fleetcast",
@@ -37,10 +40,15 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line. Exit code 0 is success, 1 a failure, 2 wrong use, 130 Ctrl-C; errors are one line."""
     try:
+        prepare_environment(Settings().ray)
         app(args=list(sys.argv[1:] if arguments is None else arguments))
     except FleetCastError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise SystemExit(error.exit_code) from None
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        typer.secho(f"error: settings from FLEETCAST_ variables: {'; '.join(lines)}", err=True, fg=typer.colors.RED)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         raise SystemExit(130) from None

@@ -27,6 +27,8 @@ def serve(
     model: Path = typer.Option(..., help="Bundle."),
     port: int | None = typer.Option(None, help="Port; default 8000."),
     data: str | None = typer.Option(None, help="Dataset that fills the history at the start."),
+    clock_origin: str | None = typer.Option(None, help="Time that the service starts at, to replay old data."),
+    speed: float = typer.Option(1.0, help="Seconds of that clock a second."),
 ) -> None:
     """Serve forecasts of the bundle on loopback until Ctrl-C."""
     arguments = ["--model", str(model)]
@@ -34,6 +36,8 @@ def serve(
         arguments += ["--port", str(port)]
     if data is not None:
         arguments += ["--data", data]
+    if clock_origin is not None:
+        arguments += ["--clock-origin", clock_origin, "--speed", str(speed)]
     run_service(arguments)
 
 

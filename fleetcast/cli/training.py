@@ -76,7 +76,7 @@ def train(
 
 def train_and_calibrate(options: Any, promote: bool) -> dict[str, Any]:
     """Train, fit the calibration of the risk on the validation part, and make the bundle current."""
-    from fleetcast.model.bundle import load_manifest
+    from fleetcast.model.manifest import load_manifest
     from fleetcast.model.registry import promote as make_current
     from fleetcast.runtime import connect
     from fleetcast.settings import Settings
@@ -114,7 +114,7 @@ def _calibrate(bundle: Path, data: str) -> str:
     from fleetcast.dataset.reader import Dataset
     from fleetcast.errors import EvaluationError
     from fleetcast.evaluation.calibrate import calibrate_bundle
-    from fleetcast.model.bundle import load_manifest
+    from fleetcast.model.manifest import load_manifest
     from fleetcast.risk.probability import HORIZONS
     from fleetcast.windows.arrays import arrays_from_dataset
 

@@ -12,7 +12,7 @@ from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.errors import EvaluationError, LeakageError
 from fleetcast.evaluation.protocol import Forecaster
 from fleetcast.forecast.forecaster import Forecaster as BundleForecaster
-from fleetcast.model.bundle import update_manifest
+from fleetcast.model.manifest import update_manifest
 from fleetcast.risk.calibration import Calibration, fit
 from fleetcast.risk.incidents import critical_limits, in_incident, incident_steps, open_now, outcomes
 from fleetcast.risk.probability import HORIZONS, incident_probabilities

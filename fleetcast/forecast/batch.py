@@ -21,7 +21,7 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import DatasetError, UsageError
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE
-from fleetcast.model.bundle import load_manifest
+from fleetcast.model.manifest import load_manifest
 from fleetcast.windows.arrays import arrays_from_table
 
 Report = Callable[[int, int], None]

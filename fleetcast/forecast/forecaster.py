@@ -14,8 +14,9 @@ from fleetcast.contract.vocabulary import STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.errors import BundleError, ContractError
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
 from fleetcast.model.base import ResidualBase
-from fleetcast.model.bundle import Bundle, BundleManifest
+from fleetcast.model.bundle import Bundle
 from fleetcast.model.floor import residual_floor
+from fleetcast.model.manifest import BundleManifest
 from fleetcast.model.network import ForecastNetwork
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher

@@ -7,7 +7,8 @@ import uuid
 from pathlib import Path
 
 from fleetcast.errors import BundleError
-from fleetcast.model.bundle import Bundle, BundleManifest, load_manifest
+from fleetcast.model.bundle import Bundle
+from fleetcast.model.manifest import BundleManifest, load_manifest
 
 CURRENT, BUNDLE = "current", "bundle"
 

@@ -19,7 +19,8 @@ from safetensors.torch import load as load_tensors
 from fleetcast.dataset.reader import Dataset
 from fleetcast.dataset.storage import Storage
 from fleetcast.errors import TrainingError, UsageError
-from fleetcast.model.bundle import Bundle, BundleManifest
+from fleetcast.model.bundle import Bundle
+from fleetcast.model.manifest import BundleManifest
 from fleetcast.model.network import ForecastNetwork
 from fleetcast.operate.locks import hold
 from fleetcast.training.checkpoint import AVERAGE

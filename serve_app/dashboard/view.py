@@ -34,6 +34,8 @@ class View:
 
 Refresh = Callable[..., tuple[Any, ...]]
 
+LOADING = '<p class="fc-text">Loading …</p>'
+
 
 def notice_line(elem_id: str) -> gr.HTML:
     """Where a tab says what went wrong; takes no room while nothing did."""
@@ -42,7 +44,7 @@ def notice_line(elem_id: str) -> gr.HTML:
 
 def panel_html(elem_id: str) -> gr.HTML:
     """A piece of a tab made by `markup`; its buttons become `click`, `select` and `input` events."""
-    return gr.HTML(elem_id=elem_id, js_on_load=markup.CLICKS, apply_default_css=False)
+    return gr.HTML(LOADING, elem_id=elem_id, js_on_load=markup.CLICKS, apply_default_css=False)
 
 
 def refresher(clients: ClientFactory, view: View) -> Refresh:

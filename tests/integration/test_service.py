@@ -307,7 +307,7 @@ def test_a_forecast_starts_one_step_after_its_origin_and_comes_from_the_model(
 
 
 def test_the_served_forecast_is_that_of_the_bundle_itself(filled: Running, tiny_bundle: Path) -> None:
-    from fleetcast.model.bundle import load_manifest
+    from fleetcast.model.manifest import load_manifest
 
     manifest = load_manifest(tiny_bundle)
     status = filled.get("/v1/status")

@@ -15,7 +15,7 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import IncompatibleError, RunLockedError, TrainingError, UsageError
 from fleetcast.forecast.batch import forecast_dataset
 from fleetcast.forecast.forecaster import Forecaster
-from fleetcast.model.bundle import load_manifest
+from fleetcast.model.manifest import load_manifest
 from fleetcast.operate.locks import hold
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.run import train

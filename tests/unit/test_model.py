@@ -14,10 +14,11 @@ from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.errors import BundleError, IncompatibleError
 from fleetcast.model.base import ResidualBase
-from fleetcast.model.bundle import Bundle, BundleManifest, load_manifest, update_manifest
+from fleetcast.model.bundle import Bundle
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig
 from fleetcast.model.floor import residual_floor
 from fleetcast.model.loss import pinball, training_loss, window_loss
+from fleetcast.model.manifest import BundleManifest, load_manifest, update_manifest
 from fleetcast.model.network import ForecastNetwork
 from fleetcast.model.registry import current_bundle, list_bundles, promote
 from fleetcast.training.plan import network_for

@@ -1,0 +1,91 @@
+"""The command line: exit codes, one-line errors, arguments as people write them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetcast.cli import main
+from fleetcast.cli.parse import parse_numbers, parse_span, parse_time, parse_words
+from fleetcast.errors import UsageError
+
+COMMANDS = [
+    ["demo"],
+    ["simulate"],
+    ["import", "csv"],
+    ["import", "parquet"],
+    ["validate"],
+    ["train"],
+    ["backtest"],
+    ["forecast"],
+    ["models", "list"],
+    ["models", "show"],
+    ["models", "promote"],
+    ["serve"],
+    ["status"],
+    ["doctor"],
+    ["reset"],
+]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_wrong_use_is_2_and_a_failure_is_1_with_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capsys, "no-such-command")[0] == 2
+    assert run(capsys, "train", "--data", "x", "--models", "y", "--holdout", "soon")[0] == 2
+    code, out, err = run(capsys, "validate", str(tmp_path / "nothing"))
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "fleetcast simulate" in err, "the message says what to do"
+    assert err.count("\n") == 1
+
+
+def test_validate_prints_a_summary(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "validate", str(tiny_dataset), "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["ok"], summary["servers"], summary["quarantine"]) == (True, 8, [])
+
+
+def test_validate_exits_1_when_a_part_was_changed(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in tiny_dataset.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    part = tmp_path / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-8])
+    code, out, _ = run(capsys, "validate", str(tmp_path), "--json")
+    assert code == 1
+    assert any("part-00000.parquet" in problem for problem in json.loads(out)["problems"])
+
+
+def test_an_empty_models_folder_is_an_empty_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "models", "list", "--models", str(tmp_path), "--json")
+    assert (code, json.loads(out)) == (0, [])
+
+
+def test_times_spans_words_and_numbers() -> None:
+    assert parse_time("2026-01-31T08:00Z") == datetime(2026, 1, 31, 8, tzinfo=UTC)
+    assert parse_time("2026-01-31T08:00") == datetime(2026, 1, 31, 8, tzinfo=UTC)
+    assert parse_time("2026-01-31T08:00-05:00") == datetime(2026, 1, 31, 13, tzinfo=UTC)
+    assert [parse_span(text) for text in ("90m", "72h", "3d")] == [timedelta(minutes=90), timedelta(3), timedelta(3)]
+    assert parse_words("a, b") == ("a", "b")
+    assert parse_numbers("0.1,0.5") == (0.1, 0.5)
+    for parse, text in ((parse_time, "noon"), (parse_span, "72"), (parse_words, ","), (parse_numbers, "a")):
+        with pytest.raises(UsageError, match="write for example"):
+            parse(text)
