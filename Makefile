@@ -14,7 +14,7 @@ TEST_ENV := env -u RAY_ADDRESS -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint lock clean chromium
+.PHONY: help setup demo test screenshot lint lock clean chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ demo: setup ## simulate, train, backtest, serve; dashboard at http://127.0.0.1:8
 
 test: setup chromium lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+screenshot: setup chromium ## renew the README's picture of the dashboard
+	$(TEST_ENV) FLEETCAST_SCREENSHOT=docs/images/dashboard.png $(BIN)/python -m pytest tests/browser
 
 lint: setup ## style, format and types
 	$(BIN)/ruff check .

@@ -6,6 +6,8 @@ import logging
 import os
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fleetcast.settings import RaySettings
 
@@ -43,7 +45,7 @@ def prepare_environment(settings: RaySettings) -> None:
 
 
 def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
-    """Join the cluster that `RAY_ADDRESS` or the settings name, or start Ray on this machine's loopback.
+    """Join the cluster that `RAY_ADDRESS` or the settings name, or start Ray on this machine.
 
     Does nothing when this process has joined already. Inside a submitted job Ray names the cluster itself.
     """
@@ -54,6 +56,7 @@ def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
     if address:
+        os.environ["RAY_ADDRESS"] = address
         ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.WARNING)
         return
     ray.init(
@@ -62,6 +65,22 @@ def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
         log_to_driver=log_to_driver,
         logging_level=logging.WARNING,
     )
+
+
+@contextmanager
+def quiet_ray_data(preserve_order: bool = False) -> Iterator[None]:
+    """Ray Data without its own bars, plans and notices while the context is open; the progress shown is ours."""
+    import ray.data  # noqa: PLC0415 (only where Ray is used)
+
+    context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = (context.enable_progress_bars, context.execution_options.preserve_order, log.level)
+    context.enable_progress_bars, context.execution_options.preserve_order = False, preserve_order
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.execution_options.preserve_order = before[0], before[1]
+        log.setLevel(before[2])
 
 
 def disconnect() -> None:

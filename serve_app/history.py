@@ -109,11 +109,14 @@ class History:
         return max(self._ring.newest, STEP_SECONDS)
 
     def _load(self) -> None:
+        now = int(self._clock.now().timestamp())
         since = int((self._clock.now() - timedelta(hours=self._args.service.history_hours)).timestamp())
         rows: list[SampleRow] = []
         count = 0
         with self._store.reading() as session:
             for row in load_samples(session, since):
+                if row.timestamp > now:
+                    continue  # of a clock that was ahead of this one
                 rows.append(row)
                 if len(rows) == LOAD_CHUNK:
                     self._ring.put(table_of_samples(rows))

@@ -24,6 +24,7 @@ from fleetcast.clock import ClockSpec
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ServiceError
 from fleetcast.operate import locks
+from fleetcast.operate.address import check_address
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK, make_home
 from fleetcast.runtime import connect
 from fleetcast.settings import Settings
@@ -52,7 +53,7 @@ def run(launch: Launch, settings: Settings, say: Say) -> None:
     Raises `UsageError`, `RunLockedError`, `BundleError`, `DatasetError`, `StoreError` and `ServiceError` when it
     cannot start.
     """
-    preparation.check_address(settings.service)
+    check_address(settings.service)
     home = make_home(settings.home)
     with locks.hold(home / SERVICE_LOCK), _stoppable(), ExitStack() as started:
         try:
@@ -144,7 +145,7 @@ def _deploy(api: serve.Application, ui: serve.Application, settings: Settings) -
 
 def _start_feed(dataset: Path, address: str, clock: ClockSpec, settings: Settings, key: str) -> subprocess.Popen[bytes]:
     command = [
-        *(sys.executable, "-m", "jobs.feed", "--data", str(dataset), "--api", address),
+        *(sys.executable, "-m", "serve_app.demo_feed", "--data", str(dataset), "--api", address),
         *("--clock", clock.model_dump_json(), "--history-hours", str(settings.service.history_hours)),
         *("--parent", str(os.getpid())),
     ]

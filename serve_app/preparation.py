@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -12,8 +10,6 @@ import pyarrow.compute as pc
 from fleetcast.clock import ClockSpec
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.dataset.reader import Dataset
-from fleetcast.errors import UsageError
-from fleetcast.settings import ServiceSettings
 from fleetcast.store.engine import Store
 from fleetcast.store.keys import SCOPES, create_key, list_keys, revoke
 from fleetcast.store.samples import newest_timestamp, upsert_samples
@@ -23,24 +19,6 @@ from serve_app.schedule import STEP
 
 FIRST_KEY = "admin"
 FEED_KEY = "demo-feed"
-
-
-def check_address(settings: ServiceSettings) -> None:
-    """Raise `UsageError` for an address that other machines reach, unless that is allowed, or a port in use."""
-    if not _is_loopback(settings.host) and not settings.allow_remote:
-        raise UsageError(
-            f"host {settings.host} can be reached by other machines: use 127.0.0.1, or set "
-            "FLEETCAST_SERVICE__ALLOW_REMOTE=true when a proxy with TLS stands before it"
-        )
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise UsageError(
-                f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what uses it or "
-                "choose another with --port"
-            ) from error
 
 
 def first_key(store: Store) -> str | None:
@@ -86,10 +64,3 @@ def preload(store: Store, dataset: Dataset, hours: float) -> int:
             upsert_samples(session, samples_of_table(recent))
         rows += recent.num_rows
     return rows
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -282,6 +282,9 @@ class Watcher:
         if not self._cycle.model:
             why = self._cycle.error or f"{self._cycle.fallback} servers fell back, {self._cycle.none} have none"
             reasons.append(f"the last cycle had no forecast from the model: {why}")
+        elif self._cycle.fallback > self._cycle.model:
+            count = self._cycle.fallback + self._cycle.model
+            reasons.append(f"{self._cycle.fallback} of {count} forecasts are the untrained fallback's")
         if is_overdue(self._clock.now(), self._settle, self._cycle.origin):
             reasons.append(f"the forecast cycle is overdue: the last origin was {self._cycle.origin.isoformat()}")
         return reasons

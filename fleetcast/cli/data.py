@@ -99,7 +99,10 @@ def import_parquet(
 
 
 def validate(dataset: str = typer.Argument(help="Folder or URI of a dataset."), as_json: bool = JSON_OPTION) -> None:
-    """Check a dataset against the contract; exit code 1 when a row or a part breaks it."""
+    """Check a dataset against the contract; exit code 1 when a row or a part breaks it.
+
+    Rows that an import quarantined are not in the dataset: they are shown, and are no failure.
+    """
     from fleetcast.dataset.check import check_dataset
 
     report = check_dataset(dataset)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 from fleetcast.cli.output import JSON_OPTION, print_json, say, show
-from fleetcast.cli.parse import parse_numbers, parse_time
+from fleetcast.cli.parse import parse_numbers, parse_time, require_local
+
+if TYPE_CHECKING:
+    from fleetcast.evaluation.summary import BacktestReport
 
 
 def register(app: typer.Typer) -> None:
@@ -46,8 +49,10 @@ def run_report(model: Path, data: str, out: Path, windows: int, stride: int, lev
     from fleetcast.evaluation.backtest import run_backtest
     from fleetcast.evaluation.report import write_report
     from fleetcast.forecast.forecaster import Forecaster
+    from fleetcast.model.manifest import update_manifest
     from fleetcast.windows.arrays import arrays_from_dataset
 
+    require_local(model, out)
     forecaster, dataset = Forecaster.load(model), Dataset.open(data)
     fleet = arrays_from_dataset(dataset)
     with Progress(console=Console(stderr=True)) as bar:
@@ -66,7 +71,16 @@ def run_report(model: Path, data: str, out: Path, windows: int, stride: int, lev
         "trained up to": manifest.cutoff.isoformat(),
         "data": f"{data} ({len(dataset.manifest.servers)} servers, fingerprint {dataset.manifest.fingerprint[:12]})",
     }
-    return write_report(result, out, about)
+    report = write_report(result, out, about)
+    update_manifest(model, evaluation=_figures(report))
+    return report
+
+
+def _figures(report: BacktestReport) -> dict[str, Any]:
+    """What a bundle carries of its backtest: how much was scored, and the ratios to the rivals."""
+    ratios = {f"wql_vs_{item.rival}": item.wql_ratio for item in report.comparisons}
+    ratios |= {f"mase_vs_{item.rival}": item.mase_ratio for item in report.comparisons}
+    return {"windows": report.windows, "stride": report.stride, **ratios}
 
 
 def forecast(
@@ -84,6 +98,7 @@ def forecast(
     from fleetcast.runtime import connect
     from fleetcast.settings import Settings
 
+    require_local(model, out)
     connect(Settings().ray, log_to_driver=False)
     location = data if "://" in data else str(Path(data).absolute())
     with Progress(console=Console(stderr=True)) as bar:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fleetcast.cli.output import JSON_OPTION, print_json, say, show
 
@@ -46,7 +46,9 @@ def doctor(
     if as_json:
         print_json([result.model_dump(mode="json") for result in results])
     else:
-        table = Table("check", "verdict", "found", "what to do", box=None)
+        table = Table(
+            "check", "verdict", Column("found", overflow="fold"), Column("what to do", overflow="fold"), box=None
+        )
         for result in results:
             verdict = str(result.verdict)
             table.add_row(result.name, f"[{COLOURS[verdict]}]{verdict}[/]", result.found, result.advice or "")

@@ -63,8 +63,10 @@ def show_model(bundle: Path = typer.Argument(help="Bundle."), as_json: bool = JS
     show(Bundle.load(bundle).manifest.model_dump(mode="json"), as_json)
 
 
-def promote_model(run: str = typer.Argument(help="Name of a finished run."), models: Path = MODELS_OPTION) -> None:
+def promote_model(
+    run: str = typer.Argument(help="Name of a finished run."), models: Path = MODELS_OPTION, as_json: bool = JSON_OPTION
+) -> None:
     """Make a run's bundle the current one, after checking that it loads."""
     from fleetcast.model.registry import promote
 
-    typer.echo(f"current is now {promote(models, run)}")
+    show({"current": str(promote(models, run))}, as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from fleetcast.errors import UsageError
 
@@ -50,3 +51,10 @@ def parse_numbers(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise UsageError(f"{text!r} is not a list of numbers; write for example 0.1,0.5,0.9") from None
+
+
+def require_local(*paths: Path) -> None:
+    """Raise `UsageError` for a URI where only a folder or file of this machine (or a mounted one) will do."""
+    for path in paths:
+        if re.match(r"[a-z][a-z0-9+]+:/", str(path)):
+            raise UsageError(f"{path} is a URI; bundles, reports and forecast tables go to a local or mounted path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from fleetcast.cli.output import say
 
+NEW_KEY = typer.Option(None, help="Make a new API key of this name with all scopes, shown once.")
 DEMO_SPEED = 60.0
 DEMO_HOLDOUT_HOURS = 36
 DEMO_WINDOWS, DEMO_STRIDE = 9, 24
@@ -29,6 +31,7 @@ def serve(
     data: str | None = typer.Option(None, help="Dataset that fills the history at the start."),
     clock_origin: str | None = typer.Option(None, help="Time that the service starts at, to replay old data."),
     speed: float = typer.Option(1.0, help="Seconds of that clock a second."),
+    new_key: str | None = NEW_KEY,
 ) -> None:
     """Serve forecasts of the bundle on loopback until Ctrl-C."""
     arguments = ["--model", str(model)]
@@ -38,6 +41,8 @@ def serve(
         arguments += ["--data", data]
     if clock_origin is not None:
         arguments += ["--clock-origin", clock_origin, "--speed", str(speed)]
+    if new_key is not None:
+        arguments += ["--new-key", new_key]
     run_service(arguments)
 
 
@@ -54,22 +59,28 @@ def demo(
     seed: int = typer.Option(7, help="Another seed is another fleet."),
     port: int | None = typer.Option(None, help="Port of the dashboard; default 8000."),
     speed: float = typer.Option(DEMO_SPEED, help="Simulated seconds a second of the live feed."),
-    fresh: bool = typer.Option(False, help="Make data and model anew though they are there."),
+    fresh: bool = typer.Option(False, help="Delete this demo's data, model and history first."),
+    new_key: str | None = NEW_KEY,
 ) -> None:
     """Everything: simulate a fleet, train, backtest, serve forecasts, feed them live, show the dashboard."""
-    from fleetcast.operate.home import make_home
+    from fleetcast.operate.address import check_address
+    from fleetcast.operate.home import SERVICE_LOCK, make_home
     from fleetcast.operate.locks import hold
     from fleetcast.runtime import disconnect
     from fleetcast.settings import Settings
 
-    home = make_home(Settings().home)
+    settings = Settings()
+    settings.service.port = port or settings.service.port
+    check_address(settings.service)
+    home = make_home(settings.home)
     folder = home / "demo" / f"servers-{servers}-hours-{hours:g}-seed-{seed}"
-    with hold(home / "demo.lock"):
+    with hold(home / "demo.lock"), hold(folder / "service" / SERVICE_LOCK):
         bundle = _prepare(folder, servers, hours, seed, fresh)
     say("4/4 starting the service, the live feed and the dashboard")
     disconnect()  # the Ray of the jobs; the service starts its own
-    arguments = ["--model", str(bundle), "--feed", str(folder / "data"), "--speed", str(speed)]
-    run_service(arguments if port is None else [*arguments, "--port", str(port)])
+    arguments = ["--model", str(bundle), "--feed", str(folder / "data"), "--home", str(folder / "service")]
+    arguments += ["--speed", str(speed), "--port", str(settings.service.port)]
+    run_service(arguments if new_key is None else [*arguments, "--new-key", new_key])
 
 
 def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -> Path:
@@ -79,9 +90,11 @@ def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -
     from fleetcast.simulate.spec import FleetSpec
 
     data, models, report = folder / "data", folder / "models", folder / "report"
+    if fresh:
+        _forget(folder)
     say(f"1/4 simulating {servers} servers x {hours:g} h in {data}")
-    simulate_fleet(FleetSpec(servers=servers, hours=hours, seed=seed), str(data), overwrite=fresh)
-    bundle = None if fresh else current_bundle(models)
+    simulate_fleet(FleetSpec(servers=servers, hours=hours, seed=seed), str(data))
+    bundle = current_bundle(models)
     if bundle is not None and (report / "report.json").exists():
         say(f"2/4 using the model trained before, {bundle} (--fresh trains anew)")
         say(f"3/4 its backtest is in {report}")
@@ -91,6 +104,16 @@ def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -
     say("3/4 backtest on the hours that training did not see")
     _backtest(bundle, data, report)
     return bundle
+
+
+def _forget(folder: Path) -> None:
+    """Delete what this demo made, all but the lock that is held."""
+    for entry in folder.iterdir():
+        if entry.name != "service":
+            shutil.rmtree(entry)
+    for file in (folder / "service").iterdir():
+        if file.is_file() and file.suffix != ".lock":
+            file.unlink()
 
 
 def _train(data: Path, models: Path) -> Path:

@@ -22,6 +22,7 @@ from fleetcast.errors import DatasetError, UsageError
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE
 from fleetcast.model.manifest import load_manifest
+from fleetcast.runtime import quiet_ray_data
 from fleetcast.windows.arrays import arrays_from_table
 
 Report = Callable[[int, int], None]
@@ -80,15 +81,14 @@ def forecast_dataset(
             f"{manifest.end.isoformat()}"
         )
     count = len(manifest.parts)
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    tables = ray.data.range(count, override_num_blocks=count).map_batches(
-        partial(_forecast_parts, bundle=path, weights_sha256=model.weights_sha256, data=data, origin=origin),
-        batch_size=1,
-        batch_format="pyarrow",
-        concurrency=workers,
-    )
-    return _collect(tables, Path(out), origin, len(manifest.servers), report)
+    with quiet_ray_data(preserve_order=True):
+        tables = ray.data.range(count, override_num_blocks=count).map_batches(
+            partial(_forecast_parts, bundle=path, weights_sha256=model.weights_sha256, data=data, origin=origin),
+            batch_size=1,
+            batch_format="pyarrow",
+            concurrency=workers,
+        )
+        return _collect(tables, Path(out), origin, len(manifest.servers), report)
 
 
 def _collect(tables: ray.data.Dataset, out: Path, origin: datetime, total: int, report: Report) -> BatchSummary:

@@ -11,7 +11,7 @@ import torch
 
 from fleetcast.contract.compatibility import require_fit, this_contract
 from fleetcast.contract.vocabulary import STEPS_PER_DAY, STEPS_PER_HOUR
-from fleetcast.errors import BundleError, ContractError
+from fleetcast.errors import ContractError, IncompatibleError
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
 from fleetcast.model.base import ResidualBase
 from fleetcast.model.bundle import Bundle
@@ -34,10 +34,8 @@ class Forecaster:
         self.manifest: BundleManifest = bundle.manifest
         self.spec = WindowSpec.model_validate(bundle.manifest.window)
         self.network = ForecastNetwork(bundle.manifest.network)
-        try:
-            self.network.load_state_dict(bundle.weights)
-        except RuntimeError as error:
-            raise BundleError(f"the weights do not fit the manifest's network: {error}") from error
+        _require_shapes(self.network.state_dict(), bundle.weights, bundle.manifest.run)
+        self.network.load_state_dict(bundle.weights)
         self.network.eval()
 
     @classmethod
@@ -113,6 +111,15 @@ class Forecaster:
             for column in range(values.shape[2])
         ]
         return np.stack(found, axis=1)
+
+
+def _require_shapes(network: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], run: str) -> None:
+    """Raise `IncompatibleError` naming each tensor that the manifest's network and the weights do not share."""
+    shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (network, weights)]
+    names = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
+    if names:
+        differences = [(name, shapes[0].get(name), shapes[1].get(name)) for name in names]
+        raise IncompatibleError(f"the network of the manifest of {run}", "its weights", differences)
 
 
 def _window(fleet: FleetArrays, origin: datetime, steps: int) -> FleetArrays:

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from fleetcast.contract.compatibility import require_fit, this_contract
-from fleetcast.errors import BundleError
-from fleetcast.model.manifest import MANIFEST, BundleManifest, load_manifest, write_whole
+from fleetcast.errors import BundleError, IncompatibleError
+from fleetcast.model.manifest import FORMAT, MANIFEST, BundleManifest, load_manifest, write_whole
 
 WEIGHTS = "model.safetensors"
 
@@ -57,6 +57,8 @@ class Bundle:
         """
         manifest = load_manifest(path)
         require_fit(manifest.side(f"bundle {path}"), this_contract(manifest.targets))
+        if manifest.format != FORMAT:
+            raise IncompatibleError(f"bundle {path}", "this FleetCast", [("format", manifest.format, FORMAT)])
         weights = Path(path) / WEIGHTS
         try:
             content = weights.read_bytes()

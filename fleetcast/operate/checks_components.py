@@ -18,7 +18,7 @@ from fleetcast.dataset.check import check_dataset as examine
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import FleetCastError
 from fleetcast.operate import locks
-from fleetcast.operate.home import SERVICE_LOCK, files_below
+from fleetcast.operate.home import SERVICE_LOCK, files_below, service_home
 from fleetcast.operate.service_client import KEY_VARIABLE, api_key, ask, service_address
 from fleetcast.operate.verdict import CheckResult, fail, ok, skip, warn
 from fleetcast.settings import Settings
@@ -84,7 +84,7 @@ def check_bundle(path: str | os.PathLike[str], dataset: str | os.PathLike[str] |
 
 def check_service(settings: Settings) -> CheckResult:
     """A running service offers the API of this version, under this contract, and is ready."""
-    if locks.holder(settings.home.resolve() / SERVICE_LOCK) is None:
+    if locks.holder(service_home(settings.home.resolve()) / SERVICE_LOCK) is None:
         return skip("service", f"none runs with home {settings.home}", "start one with `fleetcast serve`")
     address = service_address(settings)
     page = ask(address, "/openapi.json")

@@ -28,6 +28,13 @@ def make_home(home: Path) -> Path:
     return home.resolve()
 
 
+def service_home(home: Path) -> Path:
+    """The folder that a running service keeps its lock and database in: `home`, or a demo's below it."""
+    places = [home, *sorted(home.glob("demo/*/service"))]
+    living = (place for place in places if locks.holder(place / SERVICE_LOCK) is not None)
+    return next(living, home)
+
+
 def require_own(home: Path) -> None:
     """Raise `UsageError` unless `home` carries the marker, is empty or does not exist."""
     if not home.exists():

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, Field
 
-from fleetcast.operate.home import SERVICE_FILE
+from fleetcast.operate.home import SERVICE_FILE, service_home
 from fleetcast.settings import Settings
 
 KEY_VARIABLE = "FLEETCAST_API_KEY"
@@ -27,7 +27,7 @@ class Answer(BaseModel):
 
 def service_address(settings: Settings) -> str:
     """Where the service listens: as the running one wrote it into the home folder, else as the settings say."""
-    written = _written_address(settings.home / SERVICE_FILE)
+    written = _written_address(service_home(settings.home) / SERVICE_FILE)
     return written or f"http://{settings.service.host}:{settings.service.port}"
 
 

@@ -20,7 +20,7 @@ from fleetcast.dataset.manifest import MANIFEST
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import DatasetError
 from fleetcast.operate import locks
-from fleetcast.operate.home import MARKER, SERVICE_LOCK, files_below, living_locks
+from fleetcast.operate.home import MARKER, SERVICE_LOCK, files_below, living_locks, service_home
 from fleetcast.operate.service_client import api_key, ask, service_address
 from fleetcast.settings import Settings
 
@@ -118,7 +118,7 @@ def collect_status(settings: Settings, models: Path | None = None) -> dict[str, 
 
 
 def _service(settings: Settings) -> ServiceStatus:
-    lock = settings.home.resolve() / SERVICE_LOCK
+    lock = service_home(settings.home.resolve()) / SERVICE_LOCK
     holder, address = locks.holder(lock), service_address(settings)
     if holder is None:
         return ServiceStatus(up=False, address=address)

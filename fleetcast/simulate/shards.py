@@ -6,7 +6,6 @@ The same specification gives the same bytes whatever the workers; a run that was
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -19,7 +18,7 @@ from fleetcast.dataset.manifest import MANIFEST, Manifest, Part
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import describe_part, part_name, write_manifest, write_part
 from fleetcast.errors import DatasetError, FleetCastError, UsageError
-from fleetcast.runtime import connect
+from fleetcast.runtime import connect, quiet_ray_data
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.episodes import Schedule
 from fleetcast.simulate.progress import SimulationProgress
@@ -99,11 +98,7 @@ def _finished_part(storage: Storage, name: str) -> Part | None:
 def _parts(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -> Iterator[tuple[Part, bool]]:
     """The parts in the order in which they are done, and whether an earlier run had made them."""
     shards = -(-spec.servers // shard_servers)
-    context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    bars, context.enable_progress_bars = context.enable_progress_bars, False
-    level = log.level
-    log.setLevel(logging.ERROR)  # its plans and notices; the progress shown is ours
-    try:
+    with quiet_ray_data():
         done = ray.data.range(shards, override_num_blocks=shards).map_batches(
             _shard_task(spec, out, shard_servers),
             batch_size=None,
@@ -114,9 +109,6 @@ def _parts(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -
             if row["error"]:
                 raise DatasetError(row["error"])
             yield Part.model_validate_json(row["part"]), row["kept"]
-    finally:
-        context.enable_progress_bars = bars
-        log.setLevel(level)
 
 
 def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], pa.Table]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fleetcast.contract.compatibility import require_fit, this_contract
 from fleetcast.contract.metrics import default_targets, in_contract_order
-from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEP_SECONDS, STEPS_PER_HOUR
+from fleetcast.contract.vocabulary import PROFILES, QUANTILE_LEVELS, STATES, STEP_SECONDS, STEPS_PER_HOUR, VERSION
 from fleetcast.dataset.manifest import Manifest
 from fleetcast.errors import IncompatibleError, TrainingError, UsageError
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig, Preset
@@ -40,7 +42,9 @@ class TrainPlan(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with this plan to be resumed."""
+        contract = {"version": VERSION, "step_seconds": STEP_SECONDS, "profiles": PROFILES, "states": STATES}
         return {
+            "contract": json.loads(json.dumps(contract)),
             "data": self.fingerprint,
             "cutoff": self.cutoff.isoformat(),
             "window": self.window.model_dump(mode="json"),
@@ -69,6 +73,7 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
     """
     preset = _preset(options.preset)
     window = _window(options, preset, manifest)
+    require_fit(this_contract(window.features), manifest.side(f"the dataset {options.data}"))
     cutoff = _cutoff(options, manifest)
     span = cutoff - manifest.start
     validation = max(span * VALIDATION_SHARE, timedelta(seconds=STEP_SECONDS * 2 * window.horizon))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def _fit(plan: TrainPlan, options: TrainOptions, folder: Path, report: Report) -
     workers = options.workers or max(1, min(2, int(available.get("CPU", 1))))
     resources = {"CPU": 1.0, **({"GPU": options.gpus_per_worker} if gpu else {})}
     for kind, amount in resources.items():
-        if amount * workers > available.get(kind, 0) and not options.storage:
+        if amount * workers > available.get(kind, 0) and "RAY_ADDRESS" not in os.environ:  # a cluster may grow
             raise UsageError(f"{workers} workers need {amount * workers:g} {kind}, Ray has {available.get(kind, 0):g}")
     trainer = TorchTrainer(
         train_worker,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fleetcast.contract.compatibility import require_fit, this_contract
 from fleetcast.contract.metrics import METRIC_NAMES, in_contract_order
 from fleetcast.contract.schema import MAINTENANCE, TIMESTAMP
 from fleetcast.contract.states import observed_state
@@ -152,6 +153,7 @@ def arrays_from_table(
 def arrays_from_dataset(dataset: Dataset, parts: Sequence[int] | None = None) -> FleetArrays:
     """All servers of a dataset, or of the parts with these positions, over the dataset's whole span."""
     manifest = dataset.manifest
+    require_fit(this_contract(manifest.metrics), manifest.side(f"the dataset {dataset.location}"))
     chosen = manifest.parts if parts is None else [manifest.parts[number] for number in parts]
     columns = ["server", "profile", "timestamp", *manifest.metrics]
     table = pa.concat_tables([dataset.read(part, columns) for part in chosen])

@@ -1,4 +1,7 @@
-"""The demo feed: `python -m jobs.feed --data DATASET --api URL --clock JSON`, with the key in `FLEETCAST_API_KEY`."""
+"""The demo feed: `python -m serve_app.demo_feed --data DATASET --api URL --clock JSON`.
+
+The API key comes from `FLEETCAST_API_KEY`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ TIMEOUT_S = 30.0
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    found = argparse.ArgumentParser(prog="python -m jobs.feed", description=__doc__)
+    found = argparse.ArgumentParser(prog="python -m serve_app.demo_feed", description=__doc__)
     found.add_argument("--data", required=True, metavar="DATASET", help="the simulated dataset to continue")
     found.add_argument("--api", required=True, metavar="URL", help="address of the service")
     found.add_argument(
