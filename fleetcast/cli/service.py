@@ -100,6 +100,7 @@ def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -
         say(f"3/4 its backtest is in {report}")
         return bundle
     say("2/4 training; the first report comes after about half a minute")
+    shutil.rmtree(report, ignore_errors=True)  # of another model
     bundle = _train(data, models)
     say("3/4 backtest on the hours that training did not see")
     _backtest(bundle, data, report)

@@ -20,15 +20,17 @@ from fleetcast.model.manifest import BundleManifest
 from fleetcast.model.network import ForecastNetwork
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher
-from fleetcast.windows.spec import OBSERVED_SHARE, WindowSpec
+from fleetcast.windows.spec import OBSERVED_SHARE, STALE_STEPS, WindowSpec
 
 BATCH_SERVERS = 64
-STALE_STEPS = STEPS_PER_HOUR // 2  # a server silent for longer than this falls back
 FALLBACK_STEPS = STEPS_PER_DAY  # a server silent for longer than this gets no forecast
 
 
 class Forecaster:
-    """A loaded bundle. Deterministic: the same samples give the same bits, whatever other servers are forecast."""
+    """A loaded bundle.
+
+    The same samples give the same forecast, to float32 rounding, whatever other servers are forecast with them.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest: BundleManifest = bundle.manifest
@@ -81,17 +83,25 @@ class Forecaster:
         )  # fmt: skip
 
     def _why_not_model(self, history: npt.NDArray[np.float32]) -> str:
-        """Reason why one server [time, target] cannot be forecast by the model; empty when one of its targets can."""
+        """Reason why one server [time, target] cannot be forecast by the model; empty when it can.
+
+        A target without a sample in the last day gets no forecast and does not count; all others must be fresh and
+        observed over half of the encoder, as in training.
+        """
         seen = np.isfinite(history)
-        if not seen.any():
-            return f"no sample in the last {len(history) // STEPS_PER_HOUR} h"
-        silence = len(history) - 1 - np.flatnonzero(seen.any(axis=1))[-1]
-        if silence > STALE_STEPS:
-            return f"no sample for {silence * 5} min"
-        share = seen[-self.spec.context :].mean(axis=0).max()
-        if share < OBSERVED_SHARE:
-            hours = self.spec.context / STEPS_PER_HOUR
-            return f"{share:.0%} of the last {hours:g} h observed, {OBSERVED_SHARE:.0%} needed"
+        if not seen[-FALLBACK_STEPS:].any():
+            return f"no sample in the last {FALLBACK_STEPS // STEPS_PER_HOUR} h"
+        for column, name in enumerate(self.spec.targets):
+            series = seen[:, column]
+            if not series[-FALLBACK_STEPS:].any():
+                continue
+            silence = len(series) - 1 - np.flatnonzero(series)[-1]
+            if silence > STALE_STEPS:
+                return f"{name}: no sample for {silence * 5} min"
+            share = series[-self.spec.context :].mean()
+            if share < OBSERVED_SHARE:
+                hours = self.spec.context / STEPS_PER_HOUR
+                return f"{name}: {share:.0%} of the last {hours:g} h observed, {OBSERVED_SHARE:.0%} needed"
         return ""
 
     def _model_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:

@@ -68,7 +68,7 @@ class ResidualBase:
             return np.zeros((servers, targets, len(self.levels)), np.float32)
         level = np.median(self.series[:, :, ends[:, None] + np.arange(1 - LEVEL_STEPS, 1)], axis=3)
         following = self.series[:, :, ends[:, None] + leads]
-        began = ends >= self.first[..., None]
+        began = ends - LEVEL_STEPS + 1 >= self.first[..., None]
         residuals = ((following - level[..., None]) * began[..., None]).reshape(servers, targets, -1)
         return np.asarray(np.moveaxis(np.quantile(residuals, self.levels, axis=2), 0, 2), dtype=np.float32)
 

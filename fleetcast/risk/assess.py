@@ -15,7 +15,7 @@ from fleetcast.forecast.table import NONE, ForecastArrays
 from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.incidents import critical_limits
 from fleetcast.risk.levels import LEVELS, level_codes, scores
-from fleetcast.risk.probability import incident_probabilities, run_probability
+from fleetcast.risk.probability import HORIZONS, incident_probabilities, run_probability
 
 BREACH_LEVELS = (0.5, 0.9, 0.1)
 NO_THRESHOLD = "no forecast metric has a critical threshold"
@@ -55,9 +55,13 @@ def assess(
     The driver is the open metric, else the one with the highest score of its own, then the largest P(8 h). A metric
     without a forecast or without a critical threshold has no probability. A server without any has none either and is
     at P4 with the reason, unless an incident is open.
+
+    A horizon beyond the forecast's end has a probability only where the calibration was fitted to it: else it is None,
+    and the level rests on what the forecast reaches, which is a lower bound.
     """
     limits = critical_limits(forecast.profiles, forecast.metrics)
     by_metric = _probabilities(forecast, limits, calibration)
+    says = _horizons_said(forecast.horizon, calibration)
     p = np.fmax.reduce(by_metric, axis=1)
     opened = np.asarray(open_.any(axis=1))
     drivers = _drivers(by_metric, open_)
@@ -72,15 +76,16 @@ def assess(
                 server=server,
                 profile=forecast.profiles[row],
                 origin=forecast.origin,
-                p_30m=_optional(p[row, 0]),
-                p_2h=_optional(p[row, 1]),
-                p_8h=_optional(p[row, 2]),
+                p_30m=_optional(p[row, 0]) if says[0] else None,
+                p_2h=_optional(p[row, 1]) if says[1] else None,
+                p_8h=_optional(p[row, 2]) if says[2] else None,
                 open=bool(opened[row]),
                 level=LEVELS[levels[row]],
                 score=_optional(score[row]),
                 metric=forecast.metrics[drivers[row]] if known.any() or opened[row] else None,
                 metric_probabilities={
-                    forecast.metrics[column]: float(by_metric[row, column, 2]) for column in np.flatnonzero(known)
+                    forecast.metrics[column]: float(by_metric[row, column, 2])
+                    for column in np.flatnonzero(known & says[2])
                 },
                 breach_s=_optional(breaches[row, 0]),
                 breach_low_s=_optional(breaches[row, 1]),
@@ -102,6 +107,12 @@ def fleet_probability(risks: Sequence[Risk]) -> dict[str, float | None]:
         "p_any_30m": _any([risk.p_30m for risk in risks if not risk.open]),
         "p_any_8h": _any([risk.p_8h for risk in risks if not risk.open]),
     }
+
+
+def _horizons_said(horizon: int, calibration: Calibration | None) -> list[bool]:
+    """Whether there is a probability for each of `HORIZONS` after a forecast of so many steps."""
+    lines = calibration.horizons if calibration is not None else {}
+    return [steps <= horizon or (name in lines and lines[name].windows > 0) for name, steps in HORIZONS.items()]
 
 
 def _probabilities(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import threading
@@ -31,12 +32,16 @@ from fleetcast.training.worker import train_worker
 
 Report = Callable[[dict[str, Any]], None]
 
+logger = logging.getLogger(__name__)
+
 RUN_FILE, BUNDLE = "run.json", "bundle"
 RETRIES = 2
 
 
 def train(options: TrainOptions, report: Report) -> Path:
     """Train as asked and return the path of the new bundle. Ray must be connected.
+
+    Resuming a run that is finished returns the bundle that is there.
 
     `report` gets a dict a second: kind `step` or `epoch`, see `callbacks`.
 
@@ -51,6 +56,7 @@ def train(options: TrainOptions, report: Report) -> Path:
     existed = folder.exists()
     if options.resume and not (folder / RUN_FILE).exists():
         raise UsageError(f"there is no run {name!r} in {options.models} to resume")
+    workers = _workers(options)
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder / "run.lock"):
         if existed and not options.resume and (folder / RUN_FILE).exists():
@@ -60,9 +66,9 @@ def train(options: TrainOptions, report: Report) -> Path:
         if options.resume:
             plan.require_identity(json.loads((folder / RUN_FILE).read_text())["identity"], f"the run {name!r}")
         if (folder / BUNDLE).exists():
-            raise TrainingError(f"the run {name!r} is finished: its bundle is {folder / BUNDLE}")
+            return folder / BUNDLE
         _write_run(folder, plan, options)
-        result = _fit(plan, options, folder, report)
+        result = _fit(plan, options, folder, workers, report)
         return _make_bundle(plan, result, folder)
 
 
@@ -71,20 +77,29 @@ def _write_run(folder: Path, plan: TrainPlan, options: TrainOptions) -> None:
     Storage(folder).write_bytes(RUN_FILE, json.dumps(content, indent=1).encode())
 
 
-def _fit(plan: TrainPlan, options: TrainOptions, folder: Path, report: Report) -> Result:
-    queue = Queue(actor_options={"num_cpus": 0})
-    gpu = options.gpus_per_worker > 0
+def _workers(options: TrainOptions) -> int:
+    """Number of workers. Raises `UsageError` when this machine lacks cores or GPUs for them; a cluster may grow."""
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = options.workers or max(1, min(2, int(available.get("CPU", 1))))
-    resources = {"CPU": 1.0, **({"GPU": options.gpus_per_worker} if gpu else {})}
-    for kind, amount in resources.items():
-        if amount * workers > available.get(kind, 0) and "RAY_ADDRESS" not in os.environ:  # a cluster may grow
+    for kind, amount in _resources(options).items():
+        if amount * workers > available.get(kind, 0) and "RAY_ADDRESS" not in os.environ:
             raise UsageError(f"{workers} workers need {amount * workers:g} {kind}, Ray has {available.get(kind, 0):g}")
+    return workers
+
+
+def _resources(options: TrainOptions) -> dict[str, float]:
+    """What each worker takes."""
+    return {"CPU": 1.0, **({"GPU": options.gpus_per_worker} if options.gpus_per_worker else {})}
+
+
+def _fit(plan: TrainPlan, options: TrainOptions, folder: Path, workers: int, report: Report) -> Result:
+    queue = Queue(actor_options={"num_cpus": 0})
+    gpu = options.gpus_per_worker > 0
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"plan": plan.model_dump_json(), "queue": queue},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=_resources(options)),
         run_config=RunConfig(
             name=folder.name,
             storage_path=options.storage or str(folder / "ray"),
@@ -111,12 +126,17 @@ def _listen(queue: Queue, report: Report, done: threading.Event) -> None:
     """Hand the workers' messages to `report` until the training is over and the queue empty."""
     while True:
         try:
-            report(queue.get(timeout=0.5))
+            message = queue.get(timeout=0.5)
         except Empty:
             if done.is_set():
                 return
+            continue
         except ray.exceptions.RayError:
             return
+        try:
+            report(message)
+        except Exception:
+            logger.exception("the progress could not be shown; the training goes on")
 
 
 def _root_message(error: BaseException) -> str:

@@ -70,10 +70,11 @@ def make_loaders(plan: TrainPlan, rank: int, world: int) -> tuple[WindowLoader, 
     border, horizon = fleet.index_of(plan.validation_start), plan.window.horizon
     training = usable_windows(fleet, plan.window, plan.window.context - 1, border - horizon)
     validation = usable_windows(fleet, plan.window, border, fleet.steps - 1 - horizon)
-    if not len(training[0]):
-        raise TrainingError("no usable training window: too many samples are missing before the cutoff")
-    if not len(validation[0]):
-        raise TrainingError("no usable validation window: too many samples are missing just before the cutoff")
+    if len(training[0]) < world or len(validation[0]) < world:
+        raise TrainingError(
+            f"{len(training[0])} usable training and {len(validation[0])} validation windows for {world} workers: too "
+            "many samples are missing before the cutoff"
+        )
     picks = np.linspace(0, len(validation[0]) - 1, min(VALIDATION_WINDOWS, len(validation[0]))).astype(np.int64)
     chosen = (validation[0][picks], validation[1][picks])
     return (

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import Batch, WindowBatcher
-from fleetcast.windows.spec import OBSERVED_SHARE, WindowSpec
+from fleetcast.windows.spec import OBSERVED_SHARE, STALE_STEPS, WindowSpec
 
 Ints = npt.NDArray[np.int64]
 
@@ -18,8 +18,7 @@ Ints = npt.NDArray[np.int64]
 def usable_windows(fleet: FleetArrays, spec: WindowSpec, first_end: int, last_end: int) -> tuple[Ints, Ints]:
     """(rows, ends) of the windows with origins at steps first_end..last_end that can be learnt from.
 
-    At least half of the encoder is observed for some target, something was observed in the last half hour, and
-    something of the horizon too.
+    For some target at least half of the encoder is observed, the last half hour too, and something of the horizon.
     """
     seen = np.isfinite(fleet.select(spec.targets))
     counts = np.cumsum(np.pad(seen.astype(np.int64), ((0, 0), (1, 0), (0, 0))), axis=1)
@@ -32,18 +31,19 @@ def usable_windows(fleet: FleetArrays, spec: WindowSpec, first_end: int, last_en
         """Samples of steps first..last by server and target."""
         return np.asarray(counts[:, np.clip(last + 1, 0, fleet.steps)] - counts[:, np.clip(first, 0, fleet.steps)])
 
-    enough = (observed(ends - spec.context + 1, ends) >= OBSERVED_SHARE * spec.context).any(axis=2)
-    fresh = observed(ends - 5, ends).any(axis=2)
-    ahead = observed(ends + 1, ends + spec.horizon).any(axis=2)
-    rows, columns = np.nonzero(enough & fresh & ahead)
+    enough = observed(ends - spec.context + 1, ends) >= OBSERVED_SHARE * spec.context
+    fresh = observed(ends - STALE_STEPS, ends) > 0
+    ahead = observed(ends + 1, ends + spec.horizon) > 0
+    rows, columns = np.nonzero((enough & fresh & ahead).any(axis=2))
     return rows.astype(np.int64), ends[columns].astype(np.int64)
 
 
 class WindowLoader:
-    """Batches of (inputs, truth) of one epoch for one of several workers; every window is seen by one of them.
+    """Batches of (inputs, truth) of one epoch for one of several workers; a window is seen by one of them.
 
     Training draws `samples` windows without repeats, differently each epoch; without `samples` all windows come in
-    order, which is what validation wants.
+    order, which is what validation wants. Workers wait for each other, so each has equally many: where the number does
+    not divide, up to `world` - 1 windows are left out.
     """
 
     def __init__(
@@ -61,17 +61,20 @@ class WindowLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        total = len(self.windows[0]) if self.samples is None else min(self.samples, len(self.windows[0]))
-        mine = math.ceil(total / self.world)
-        return math.ceil(mine / self.batch_size)
+        return math.ceil(self._drawn() // self.world / self.batch_size)
+
+    def _drawn(self) -> int:
+        """Windows of all workers in an epoch, before what does not divide is left out."""
+        total = len(self.windows[0])
+        return total if self.samples is None else min(self.samples, total)
 
     def indices(self) -> Ints:
-        """Positions of this worker's windows in this epoch; equally many for every worker of a training."""
+        """Positions of this worker's windows in this epoch; equally many for every worker."""
         total = len(self.windows[0])
-        if self.samples is None:
-            return np.arange(self.rank, total, self.world)
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(total)[: self.samples]
-        usable = len(order) // self.world * self.world or len(order)
+        order = np.arange(total)
+        if self.samples is not None:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(total)
+        usable = self._drawn() // self.world * self.world
         return np.asarray(order[:usable][self.rank :: self.world])
 
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fleetcast.contract.vocabulary import STEPS_PER_DAY
+from fleetcast.contract.vocabulary import STEPS_PER_DAY, STEPS_PER_HOUR
 
 PLAIN_CALENDAR = ("hour", "day_of_week", "month", "is_weekend")
 CYCLIC_CALENDAR = ("hour_sin", "hour_cos", "week_sin", "week_cos", "is_weekend")
 POSITION = "relative_time_idx"
 SLOT_DAYS = 7
 OBSERVED_SHARE = 0.5  # of the encoder, at least, for a target that is learnt or forecast by a model
+STALE_STEPS = STEPS_PER_HOUR // 2  # a target silent for longer is neither
 
 
 class Variables(BaseModel):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from fleetcast.contract.vocabulary import PROFILES
 from fleetcast.dataset.reader import Dataset
+from fleetcast.dataset.storage import Storage
+from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.errors import IncompatibleError, RunLockedError, TrainingError, UsageError
 from fleetcast.forecast.batch import forecast_dataset
 from fleetcast.forecast.forecaster import Forecaster
@@ -95,8 +102,8 @@ def test_batch_forecast_equals_the_forecaster(tiny_bundle: Path, tiny_dataset: P
     summary = forecast_dataset(tiny_bundle, str(tiny_dataset), out, report=lambda *pair: counts.append(pair))
     dataset = Dataset.open(tiny_dataset)
     assert summary.origin == dataset.manifest.end
-    assert counts[-1] == (8, 8)
-    assert sum(summary.sources.values()) == 8
+    assert counts[-1] == (9, 9)
+    assert sum(summary.sources.values()) == 9
     table = pq.read_table(out)
     expected = Forecaster.load(tiny_bundle).forecast(arrays_from_dataset(dataset), dataset.manifest.end).to_table()
     assert table.num_rows == summary.rows == expected.num_rows
@@ -113,6 +120,57 @@ def test_batch_forecast_equals_the_forecaster(tiny_bundle: Path, tiny_dataset: P
         assert (left.isna() == right.isna()).all()
         assert (left - right).abs().max() < 1e-6
     assert list(tmp_path.iterdir()) == [out], "no temporary file is left"
+
+
+def rewritten(source: Path, folder: Path, change: Callable[[pa.Table], pa.Table]) -> Path:
+    """A dataset like `source` but for what `change` does to the rows of each part."""
+    dataset, storage = Dataset.open(source), Storage(folder)
+    storage.create()
+    metrics, parts = dataset.manifest.metrics, []
+    for number, table in enumerate(dataset.tables()):
+        parts.append(write_part(storage, number, change(table), metrics))
+    storage.write_table("maintenance.parquet", dataset.maintenance())
+    write_manifest(storage, parts, metrics, dataset.manifest.timezone)
+    return folder
+
+
+def forecast_rows(bundle: Path, dataset: Path) -> pa.Table:
+    out = dataset.with_suffix(".parquet")
+    forecast_dataset(bundle, str(dataset), out)
+    return pq.read_table(out).sort_by([(name, "ascending") for name in ("server", "metric", "step")])
+
+
+def test_a_bundle_of_seven_profiles_forecasts_fleets_with_six_or_with_an_unknown_one(
+    tiny_bundle: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    lone = "conductor_mgmt"
+
+    def without(table: pa.Table) -> pa.Table:
+        return table.filter(pc.not_equal(table["profile"], lone))
+
+    def renamed(table: pa.Table) -> pa.Table:
+        words = pc.if_else(pc.equal(table["profile"], lone), "mainframe", table["profile"])
+        return table.set_column(table.schema.get_field_index("profile"), "profile", words)
+
+    trained = rewritten(tiny_dataset, tmp_path / "seven", lambda table: table)
+    six = rewritten(tiny_dataset, tmp_path / "six", without)
+    unknown = rewritten(tiny_dataset, tmp_path / "unknown", renamed)
+    found = {path.name: forecast_rows(tiny_bundle, path) for path in (trained, six, unknown)}
+    profiles = {name: set(table["profile"].to_pylist()) for name, table in found.items()}
+    assert profiles["seven"] == set(PROFILES)
+    assert profiles["six"] == set(PROFILES) - {lone}
+    assert profiles["unknown"] == profiles["six"] | {"mainframe"}
+    for table in found.values():
+        assert set(table["source"].to_pylist()) == {"model"}
+    common = found["seven"].filter(pc.not_equal(found["seven"]["profile"], lone))
+    assert found["six"].equals(common)
+    assert found["unknown"].filter(pc.not_equal(found["unknown"]["profile"], "mainframe")).equals(common)
+    new = found["unknown"].filter(pc.equal(found["unknown"]["profile"], "mainframe"))
+    levels = [name for name in new.schema.names if name.startswith("q0.")]
+    values = np.stack([new[name].to_numpy() for name in levels], axis=1)
+    assert len(values)
+    assert np.isfinite(values).all()
+    assert (np.diff(values, axis=1) >= 0).all()
 
 
 def test_a_batch_forecast_off_the_data_is_refused(tiny_bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:

@@ -133,6 +133,51 @@ def test_a_second_service_in_the_same_home_is_refused_with_the_pid_of_the_first(
     assert str(running.process.pid) in found.stderr
 
 
+def test_a_critical_scenario_shows_up_in_forecasts_risk_alerts_and_plans(running: Running) -> None:
+    with client_of(running) as client:
+
+        def get(path: str) -> Any:
+            answer = client.get(path)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        before = {item["server"]: item for item in get("/v1/fleet")["items"]}
+        first_steps = {name: _medians(get(f"/v1/servers/{name}/forecast")) for name in before}
+        answer = client.put("/v1/demo/scenario", json={"name": "critical"})
+        assert answer.status_code == 200, answer.text
+        since = datetime.fromisoformat(answer.json()["since"])
+        told = r"feed: scenario critical from \S+ on (.+)"
+        struck = wait_for(lambda: re.search(told, running.printed()), "the feed's scenario")[1].split(", ")
+        assert set(struck) <= set(before)
+
+        def shown() -> list[str]:
+            """The servers struck with a model forecast at a higher level than before, a new alert and a plan for it."""
+            fleet = {item["server"]: item for item in get("/v1/fleet")["items"]}
+            alerts = [one for one in get("/v1/alerts")["items"] if one["state"] == "open" and one["server"] in struck]
+            planned = {plan["alert_id"]: plan["server"] for plan in get("/v1/remediation/plans")["items"]}
+            found = []
+            for alert in alerts:
+                server, metric = alert["server"], alert["metric"]
+                item = fleet[server]
+                if (
+                    datetime.fromisoformat(alert["first_seen_at"]) > since
+                    and planned.get(alert["id"]) == server
+                    and item["source"] == "model"
+                    and item["level"] < before[server]["level"]
+                    and (item["open"] or item["p_8h"] > before[server]["p_8h"])
+                    and _medians(get(f"/v1/servers/{server}/forecast"))[metric] > first_steps[server][metric]
+                ):
+                    found.append(server)
+            return found
+
+        wait_for(shown, f"a raised forecast, an alert and a plan for one of {struck}")
+
+
+def _medians(forecast: Any) -> dict[str, float]:
+    """The medians of a server's forecast for the next step, by metric."""
+    return {name: found["quantiles"]["0.5"][0] for name, found in forecast["metrics"].items()}
+
+
 def test_acknowledged_samples_survive_the_killing_of_the_history_and_the_service_recovers(running: Running) -> None:
     with client_of(running) as client:
         now = datetime.fromisoformat(client.get("/v1/status").json()["clock"]["now"])

@@ -59,7 +59,7 @@ def test_validate_prints_a_summary(tiny_dataset: Path, capsys: pytest.CaptureFix
     code, out, _ = run(capsys, "validate", str(tiny_dataset), "--json")
     assert code == 0
     summary = json.loads(out)
-    assert (summary["ok"], summary["servers"], summary["quarantine"]) == (True, 8, [])
+    assert (summary["ok"], summary["servers"], summary["quarantine"]) == (True, 9, [])
 
 
 def test_validate_exits_1_when_a_part_was_changed(

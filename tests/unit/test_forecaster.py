@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ContractError, IncompatibleError
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import ForecastArrays
+from fleetcast.model.bundle import Bundle
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from tests.unit.test_model import bundle_of
 
@@ -72,7 +74,9 @@ def test_permuting_the_servers_permutes_the_forecasts(forecaster: Forecaster, fl
 
 def test_shards_equal_the_whole_fleet(forecaster: Forecaster, fleet: FleetArrays) -> None:
     origin = fleet.time_at(fleet.steps - 1)
-    parts = [forecaster.forecast(fleet.of_servers(rows), origin) for rows in ([0, 1, 2], [3], [4, 5, 6, 7])]
+    parts = [
+        forecaster.forecast(fleet.of_servers(rows), origin) for rows in ([0, 1, 2], [3], range(4, len(fleet.servers)))
+    ]
     joined = ForecastArrays.concat(parts)
     np.testing.assert_allclose(joined.quantiles, forecaster.forecast(fleet, origin).quantiles, atol=1e-6)
 
@@ -86,7 +90,8 @@ def test_quantiles_do_not_cross_and_are_not_negative(forecaster: Forecaster, fle
 def test_fewer_or_unknown_profiles_are_served(forecaster: Forecaster, fleet: FleetArrays) -> None:
     """The field failure: a fleet that happened to hold fewer profiles than training did."""
     origin = fleet.time_at(fleet.steps - 1)
-    for profiles in (("database",) * 8, ("mainframe",) * 8):
+    for profile in ("database", "mainframe"):
+        profiles = (profile,) * len(fleet.servers)
         forecast = forecaster.forecast(replace(fleet, profiles=profiles), origin)
         assert set(forecast.sources) == {"model"}
         assert np.isfinite(forecast.quantiles).all()
@@ -100,7 +105,7 @@ def test_silence_falls_back_and_then_ends_the_forecast(forecaster: Forecaster, f
     values[3, :-20] = np.nan
     forecast = forecaster.forecast(replace(fleet, values=values), fleet.time_at(fleet.steps - 1))
     assert forecast.sources[:5] == ("fallback", "none", "none", "fallback", "model")
-    assert "no sample for 40 min" in forecast.reasons[0]
+    assert forecast.reasons[0] == "cpu_utilization: no sample for 40 min"
     assert "observed" in forecast.reasons[3]
     assert np.isnan(forecast.quantiles[1:3]).all()
     assert np.isfinite(forecast.quantiles[0]).all()
@@ -109,6 +114,21 @@ def test_silence_falls_back_and_then_ends_the_forecast(forecaster: Forecaster, f
     assert silent["q0.5"].null_count == silent.num_rows
     assert set(silent["source"].to_pylist()) == {"none"}
     assert all(silent["reason"].to_pylist())
+
+
+def test_a_stale_metric_is_not_called_a_model_forecast(forecaster: Forecaster, fleet: FleetArrays) -> None:
+    values = fleet.values.copy()
+    values[0, -100:, fleet.metrics.index("memory_used")] = np.nan
+    forecast = forecaster.forecast(replace(fleet, values=values), fleet.time_at(fleet.steps - 1))
+    assert forecast.sources[0] == "fallback"
+    assert forecast.reasons[0] == "memory_used: no sample for 500 min"
+
+
+def test_weights_of_another_network_are_refused_with_both_sides() -> None:
+    bundle = bundle_of()
+    weights = {**bundle.weights, "transformer.output_layer.bias": torch.zeros(3)}
+    with pytest.raises(IncompatibleError, match=r"output_layer.bias.*\(168,\).*\(3,\)"):
+        Forecaster(Bundle(bundle.manifest, weights))
 
 
 def test_a_missing_metric_gets_no_numbers(forecaster: Forecaster, fleet: FleetArrays) -> None:

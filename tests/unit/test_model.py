@@ -133,6 +133,21 @@ def test_residual_floor_follows_the_published_rule() -> None:
     np.testing.assert_allclose(found[0, 47], expected, rtol=1e-5)
 
 
+def test_a_young_series_has_the_floor_of_its_own_samples() -> None:
+    """Missing steps before the first sample are not zeros: a calm young server has a narrow band."""
+    past = np.full((3, 2016), np.nan, np.float32)
+    past[0, -400:] = 0.5
+    past[1] = 0.5
+    past[2, -60:] = 0.5
+    found = residual_floor(past, 96, (0.02, 0.5, 0.98))
+    np.testing.assert_allclose(found, 0.5)
+    noisy = np.full((1, 2016), np.nan, np.float32)
+    noisy[0, -600:] = np.random.default_rng(3).random(600)
+    np.testing.assert_allclose(
+        residual_floor(noisy, 48, (0.1, 0.9))[0, 0], residual_floor(noisy[:, -600:], 48, (0.1, 0.9))[0, 0], atol=1e-6
+    )
+
+
 def test_base_reads_nothing_after_the_origin() -> None:
     generator = np.random.default_rng(2)
     values = generator.random((2, 1500, 1)).astype(np.float32)
@@ -162,6 +177,13 @@ def test_a_bundle_is_never_overwritten(tmp_path: Path) -> None:
     bundle_of().save(tmp_path / "bundle")
     with pytest.raises(BundleError, match="exists already"):
         bundle_of().save(tmp_path / "bundle")
+
+
+def test_a_bundle_of_another_format_is_refused(tmp_path: Path) -> None:
+    bundle_of().save(tmp_path / "bundle")
+    update_manifest(tmp_path / "bundle", format=2)
+    with pytest.raises(IncompatibleError, match=r"format.*2.*1"):
+        Bundle.load(tmp_path / "bundle")
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:

@@ -187,3 +187,25 @@ def test_the_fleet_probability_is_that_of_independent_servers_without_an_open_in
     risks = assess(forecast, open_)
     expected = 1 - (1 - risks[0].p_8h) * (1 - risks[1].p_8h)
     assert fleet_probability(risks)["p_any_8h"] == pytest.approx(expected)
+
+
+def test_a_short_forecast_says_nothing_of_8_h_unless_it_was_calibrated_to() -> None:
+    """Four hours must not be shown as eight."""
+    quantiles = np.tile(np.linspace(0.5, 1.2, 7, dtype=np.float32), (1, 1, 48, 1))
+    forecast = ForecastArrays(
+        ("a",),
+        ("generic",),
+        ("cpu_utilization",),
+        (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98),
+        ORIGIN,
+        quantiles,
+        ("model",),
+        ("",),
+    )
+    closed = np.zeros((1, 1), dtype=bool)
+    (raw,) = assess(forecast, closed)
+    assert raw.p_2h is not None
+    assert raw.p_8h is None
+    assert raw.metric_probabilities == {}
+    (fitted,) = assess(forecast, closed, Calibration(horizons={"8h": Line(windows=10)}))
+    assert fitted.p_8h is not None

@@ -77,6 +77,19 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
         make_plan(options_of(**fields), manifest_of(days))
 
 
+def test_a_dataset_of_another_contract_is_refused_with_both_sides() -> None:
+    other = manifest_of(30).model_copy(update={"contract_version": "2.0.0"})
+    with pytest.raises(IncompatibleError, match=r"contract version.*1.0.0.*2.0.0"):
+        make_plan(options_of(), other)
+
+
+def test_a_run_under_another_vocabulary_is_not_resumed() -> None:
+    plan = make_plan(options_of(), manifest_of(30))
+    found = {**plan.identity(), "contract": {**plan.identity()["contract"], "profiles": ["ml_compute"]}}
+    with pytest.raises(IncompatibleError, match=r"contract.profiles.*risk_analytics.*\['ml_compute'\]"):
+        plan.require_identity(found, "the run 'old'")
+
+
 def test_a_dataset_without_any_target_is_refused() -> None:
     with pytest.raises(ContractError, match="no forecast target"):
         make_plan(options_of(), manifest_of(30, ["swap_used"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -127,17 +128,33 @@ def test_each_window_of_an_epoch_is_seen_by_one_worker(samples: int, world: int,
         seen.extend(mine.tolist())
     assert len(seen) == len(set(seen))
     drawn = min(samples, len(windows[0]))
-    assert len(seen) == (drawn // world * world or drawn)
-    if drawn >= world:
-        assert len(lengths) == 1, "workers with different numbers of steps wait for each other for ever"
+    assert len(seen) == drawn // world * world
+    assert len(lengths) == 1, "workers with different numbers of steps wait for each other for ever"
+
+
+def test_a_loader_is_as_long_as_it_says() -> None:
+    """Lightning validates and saves at the last batch that the length promises."""
+    fleet = fleet_of(6)
+    rows, ends = usable_windows(fleet, SPEC, 400, 480)
+    batcher = batcher_of(fleet)
+    for total in range(1, 140, 3):
+        for world in (1, 2, 3, 4):
+            for samples in (None, 129):
+                loaders = [
+                    WindowLoader(batcher, (rows[:total], ends[:total]), 64, rank, world, samples)
+                    for rank in range(world)
+                ]
+                batches = [math.ceil(len(loader.indices()) / 64) for loader in loaders]
+                assert batches == [len(loader) for loader in loaders]
+                assert len(set(batches)) == 1
 
 
 def test_validation_windows_are_all_seen_once() -> None:
     fleet = fleet_of(7)
     windows = usable_windows(fleet, SPEC, 400, 450)
-    loaders = [WindowLoader(batcher_of(fleet), windows, 16, rank, 2) for rank in range(2)]
+    loaders = [WindowLoader(batcher_of(fleet), windows, 16, rank, 3) for rank in range(3)]
     seen = np.concatenate([loader.indices() for loader in loaders])
-    assert sorted(seen.tolist()) == list(range(len(windows[0])))
+    assert sorted(seen.tolist()) == list(range(len(windows[0]) // 3 * 3))
 
 
 def test_usable_windows_stay_in_their_part_and_need_samples() -> None:
