@@ -49,7 +49,12 @@ class ServiceSettings(BaseModel):
     ingress_replicas: int = Field(2, ge=1)
     forecaster_min_replicas: int = Field(1, ge=1)
     forecaster_max_replicas: int = Field(4, ge=1)
-    history_hours: float = Field(80.0, gt=0, description="samples kept in memory for each server")
+    history_hours: float = Field(
+        80.0, gt=0, description="samples kept in memory for each server; at least what the model reads is kept"
+    )
+    max_servers: int = Field(
+        20_000, ge=1, description="servers kept in memory; samples of further ones are refused until one falls silent"
+    )
     retention_hours: float = Field(24.0 * 31, gt=0, description="samples kept in the database")
     request_timeout_s: float = Field(30.0, gt=0)
     max_rows_per_request: int = Field(100_000, ge=1)

@@ -17,16 +17,18 @@ from serve_app.forecaster import ForecasterReplica
 from serve_app.history import History
 from serve_app.ingress import Ingress
 from serve_app.remediation import Remediation
+from serve_app.span import kept_steps
 from serve_app.watcher import Watcher
 
 MANY = 1000  # calls in flight that wait for news or for the database, not for the process
 
 
 def build(args: AppArgs) -> serve.Application:
-    """The API application. Raises `BundleError` and `DatasetError` before anything is deployed."""
+    """The API application. Raises `BundleError`, `DatasetError` and `UsageError` before anything is deployed."""
     manifest = load_manifest(args.bundle)
     forecaster = _forecaster(args)
-    history = _single("history", History).bind(args, manifest.timezone)
+    steps = kept_steps(args.service, manifest)
+    history = _single("history", History).bind(args, manifest.timezone, steps)
     alerts = _single("alerts", Alerts).bind(args, upstreams(args.dataset))
     remediation = _single("remediation", Remediation).bind(args)
     watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation)

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--clock", required=True, type=ClockSpec.model_validate_json, metavar="JSON", help="the service's clock"
     )
-    found.add_argument("--history-hours", type=float, default=80.0, help="samples of the dataset to post first")
+    found.add_argument("--history-hours", type=float, default=170.0, help="samples of the dataset to post first")
     found.add_argument("--parent", type=int, metavar="PID", help="end when this process, which started it, is gone")
     return found
 

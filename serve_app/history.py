@@ -35,10 +35,11 @@ PRUNE_EVERY = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows that were not there before, and rows that replaced one with the same server and time."""
+    """Rows that were not there before, rows that replaced one with the same server and time, servers not let in."""
 
     inserted: int
     replaced: int
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class History:
     """Commits samples to the database before it acknowledges them and keeps the last hours as dense arrays.
 
     At its start it reloads those hours from the database, so that a killed replica comes back with all that was
-    acknowledged.
+    acknowledged. `steps` grid times are kept at hand (`span.kept_steps`).
     """
 
-    def __init__(self, args: AppArgs, timezone: str) -> None:
+    def __init__(self, args: AppArgs, timezone: str, steps: int) -> None:
         self._args, self._clock = args, args.clock.build()
         self._store = open_store(args.database)
-        self._ring = Ring(math.ceil(args.service.history_hours * 3600 / STEP_SECONDS), timezone)
+        self._ring = Ring(steps, timezone)
         self._writing = asyncio.Lock()
         self._pruned: datetime | None = None
         self._maintenance = _planned(self._store, args.dataset)
@@ -68,14 +69,18 @@ class History:
     async def add(self, table: pa.Table) -> Stored:
         """Store checked rows (`intake.check_rows`); they are durable when this returns.
 
-        A row without a profile keeps the one its server has, else its host name tells.
+        A row without a profile keeps the one its server has, else its host name tells. Rows of new servers for which
+        there is no room (`max_servers`) are left out and their servers named in the answer.
         """
         async with self._writing:
+            table, refused = self._admitted(table)
+            if not table.num_rows:
+                return Stored(0, 0, refused)
             table = self._with_profiles(table)
             stored = await asyncio.to_thread(self._commit, table)
             self._ring.put(table)
             await self._prune()
-        return stored
+        return replace(stored, refused=refused)
 
     async def window(self, origin: datetime, steps: int) -> FleetArrays:
         """All servers over the `steps` grid times (no more than are kept) up to `origin`, and planned maintenance."""
@@ -110,7 +115,7 @@ class History:
 
     def _load(self) -> None:
         now = int(self._clock.now().timestamp())
-        since = int((self._clock.now() - timedelta(hours=self._args.service.history_hours)).timestamp())
+        since = now - self._ring.steps * STEP_SECONDS
         rows: list[SampleRow] = []
         count = 0
         with self._store.reading() as session:
@@ -119,11 +124,30 @@ class History:
                     continue  # of a clock that was ahead of this one
                 rows.append(row)
                 if len(rows) == LOAD_CHUNK:
-                    self._ring.put(table_of_samples(rows))
-                    count, rows = count + len(rows), []
-        if rows:
-            self._ring.put(table_of_samples(rows))
-        logger.info("loaded %d samples of %d servers", count + len(rows), len(self._ring))
+                    count, rows = count + self._lay_in(rows), []
+        count += self._lay_in(rows)
+        logger.info("loaded %d samples of %d servers", count, len(self._ring))
+
+    def _lay_in(self, rows: list[SampleRow]) -> int:
+        if not rows:
+            return 0
+        table, refused = self._admitted(table_of_samples(rows))
+        if refused:
+            logger.warning("%d stored servers are left out: %s", len(refused), no_room(self._args.service.max_servers))
+        self._ring.put(table)
+        return int(table.num_rows)
+
+    def _admitted(self, table: pa.Table) -> tuple[pa.Table, frozenset[str]]:
+        """The rows of servers that are here or find room, and the names of the other servers."""
+        new = [name for name in pc.unique(table["server"]).to_pylist() if self._ring.profile_of(name) is None]
+        most = self._args.service.max_servers
+        if len(self._ring) + len(new) > most:
+            self._ring.drop_silent()
+        refused = frozenset(new[max(0, most - len(self._ring)) :])
+        if not refused:
+            return table, refused
+        outside = pc.is_in(table["server"], value_set=pa.array(sorted(refused), pa.string()))
+        return table.filter(pc.invert(outside)), refused
 
     def _with_profiles(self, table: pa.Table) -> pa.Table:
         profiles = [
@@ -146,6 +170,7 @@ class History:
         if self._pruned is not None and now - self._pruned < PRUNE_EVERY:
             return
         self._pruned = now
+        self._ring.drop_silent()
         before = int((now - timedelta(hours=self._args.service.retention_hours)).timestamp())
         await asyncio.to_thread(self._delete_before, before)
 
@@ -154,6 +179,11 @@ class History:
             deleted = delete_samples_before(session, before)
         if deleted:
             logger.info("deleted %d samples that were older than the retention", deleted)
+
+
+def no_room(most: int) -> str:
+    """The rule that a row of one server too many breaks."""
+    return f"is one of at most {most} servers that the service keeps (max_servers)"
 
 
 def samples_of_table(table: pa.Table) -> list[SampleRow]:

@@ -33,12 +33,16 @@ class Client:
 
 
 class Hub:
-    """Polls the watcher while there are clients and gives every message to each of them."""
+    """Polls the watcher while there are clients and gives every message to each of them.
+
+    A client begins with the newest message: the watcher keeps more of them than a client's queue holds.
+    """
 
     def __init__(self, poll: Poll) -> None:
         self._poll = poll
         self._clients: set[Client] = set()
         self._task: asyncio.Task[None] | None = None
+        self._newest: StreamMessage | None = None
 
     @contextmanager
     def client(self) -> Iterator[Client]:
@@ -46,22 +50,26 @@ class Hub:
         client = Client()
         self._clients.add(client)
         if self._task is None or self._task.done():
+            self._newest = None  # of the last run; the new one asks for what is newest now
             self._task = asyncio.get_running_loop().create_task(self._run())
+        elif self._newest is not None:
+            client.offer(self._newest)
         try:
             yield client
         finally:
             self._clients.discard(client)
 
     async def _run(self) -> None:
-        after = -1
         while self._clients:
             try:
-                messages = await self._poll(after)
+                messages = await self._poll(-1 if self._newest is None else self._newest.seq)
             except Exception as error:
                 logger.warning("no fleet updates from the watcher (%s); trying again", type(error).__name__)
                 await asyncio.sleep(PAUSE_S)
                 continue
+            if self._newest is None or len(messages) >= WAITING:
+                messages = messages[-1:]
             for message in messages:
-                after = message.seq
+                self._newest = message
                 for client in list(self._clients):
                     client.offer(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +73,19 @@ def check_rows(rows: Sequence[Row], now: datetime, retention: timedelta) -> Chec
             quarantined.append(QuarantinedValue(**entry))
         table = found.good
     return Checked(table, sorted(quarantined, key=lambda value: value.row))
+
+
+def rows_of(
+    servers: Collection[str], rows: Sequence[Row], quarantined: Sequence[QuarantinedValue], rule: str
+) -> list[QuarantinedValue]:
+    """The quarantine of a request with, in addition, the good rows of servers that break `rule`."""
+    before = {value.row for value in quarantined}
+    more = [
+        _refused(number, row, BadValueError("server", row.get("server"), rule))
+        for number, row in enumerate(rows)
+        if number not in before and row.get("server") in servers
+    ]
+    return sorted([*quarantined, *more], key=lambda value: value.row)
 
 
 def _read_row(row: Row, number: int, columns: _Columns, oldest: int, latest: int) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import httpx
 import ray
@@ -23,17 +24,20 @@ from ray.serve.api import RunTarget
 from fleetcast.clock import ClockSpec
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ServiceError
+from fleetcast.model.manifest import load_manifest
 from fleetcast.operate import locks
 from fleetcast.operate.address import check_address
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK, make_home
 from fleetcast.runtime import connect
 from fleetcast.settings import Settings
-from fleetcast.store.engine import open_store
+from fleetcast.store.engine import Store, open_store
 from fleetcast.store.keys import SCOPES
 from serve_app import preparation
 from serve_app.app import build, build_ui
 from serve_app.arguments import AppArgs, DashboardArgs, Launch
 from serve_app.processes import descendants, end
+from serve_app.schedule import STEP
+from serve_app.span import kept_steps
 
 Say = Callable[[str], None]
 
@@ -51,36 +55,43 @@ def run(launch: Launch, settings: Settings, say: Say) -> None:
     """Start the service, serve until SIGINT or SIGTERM, end everything that was started.
 
     Raises `UsageError`, `RunLockedError`, `BundleError`, `DatasetError`, `StoreError` and `ServiceError` when it
-    cannot start.
+    cannot start, `ServiceError` also when the demo feed ends.
     """
     check_address(settings.service)
     home = make_home(settings.home)
     with locks.hold(home / SERVICE_LOCK), _stoppable(), ExitStack() as started:
         try:
-            _start(launch, settings, home, started, say)
-            while True:
-                time.sleep(3600)
+            stay(_start(launch, settings, home, started, say))
         except Stopped:
             say("Stopping ...")
             _ignore_signals()
     say("Stopped.")
 
 
-def _start(launch: Launch, settings: Settings, home: Path, started: ExitStack, say: Say) -> None:
+def stay(feed: subprocess.Popen[bytes] | None) -> NoReturn:
+    """Wait until a signal raises. Raises `ServiceError` when the demo feed, if there is one, ends before."""
+    while feed is None:
+        time.sleep(3600)
+    feed.wait()
+    raise _feed_ended(feed)
+
+
+def _start(
+    launch: Launch, settings: Settings, home: Path, started: ExitStack, say: Say
+) -> subprocess.Popen[bytes] | None:
+    """Start everything; returns the demo feed's process, if there is one."""
     begun = time.monotonic()
     store = open_store(settings.database)
-    key = preparation.first_key(store)
-    if launch.new_key:
-        key = preparation.fresh_key(store, launch.new_key, SCOPES)
-    name = launch.new_key or preparation.FIRST_KEY
+    name, fresh = _make_keys(store, launch.new_key, say)
+    span = kept_steps(settings.service, load_manifest(launch.bundle)) * STEP
     source = launch.feed or launch.data
     dataset = None if source is None else Dataset.open(source)
     if launch.data is not None and dataset is not None:
-        rows = preparation.preload(store, dataset, settings.service.history_hours)
+        rows = preparation.preload(store, dataset, span)
         say(f"Stored the last {rows} samples of {launch.data}.")
     clock = launch.clock or ClockSpec()
     if launch.data is not None and dataset is not None:
-        _warn_of_age(dataset, clock, settings, say)
+        _warn_of_age(dataset, clock, span, say)
     if launch.feed is not None and dataset is not None:
         clock = preparation.demo_clock(store, dataset, launch.speed, time.time())
     args = _arguments(launch, settings, clock)
@@ -94,19 +105,39 @@ def _start(launch: Launch, settings: Settings, home: Path, started: ExitStack, s
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     say(f"Starting the service with the model {launch.bundle} ...")
     _deploy(api, build_ui(DashboardArgs(api_url=address)), settings)
+    feed = None
     if launch.feed is not None:
         say(f"Starting the demo feed, {launch.speed:g} times as fast as real time ...")
-        feed = _start_feed(launch.feed, address, clock, settings, preparation.feed_key(store))
+        feed = _start_feed(launch.feed, address, clock, span, preparation.feed_key(store))
         started.callback(_end_feed, feed)
         _wait_for_forecasts(address, feed, say)
     started.enter_context(_written(home / SERVICE_FILE, address, launch.bundle))
     say(f"FleetCast is up after {time.monotonic() - begun:.0f} s.")
-    say(_farewell(address, name, key))
+    say(_farewell(address, name, fresh))
+    return feed
 
 
-def _warn_of_age(dataset: Dataset, clock: ClockSpec, settings: Settings, say: Say) -> None:
+def _make_keys(store: Store, new_key: str | None, say: Say) -> tuple[str, bool]:
+    """Make the first key and the one asked for; returns the name to log in with and whether its key is new.
+
+    Each is said as soon as it is made: what follows may fail, and the key stays.
+    """
+    key = preparation.first_key(store)
+    if key is not None:
+        say(_told(preparation.FIRST_KEY, key))
+    if not new_key:
+        return preparation.FIRST_KEY, key is not None
+    say(_told(new_key, preparation.fresh_key(store, new_key, SCOPES)))
+    return new_key, True
+
+
+def _told(name: str, key: str) -> str:
+    return f"API key of {name!r}, shown only now, keep it: {key}"
+
+
+def _warn_of_age(dataset: Dataset, clock: ClockSpec, span: timedelta, say: Say) -> None:
     now = clock.build().now()
-    if now - dataset.manifest.end > timedelta(hours=settings.service.history_hours):
+    if now - dataset.manifest.end > span:
         say(
             f"The dataset ends at {dataset.manifest.end.isoformat()} and the clock shows {now.isoformat()}: too old to "
             "forecast from. --clock-origin starts a simulated clock at the dataset's end."
@@ -143,19 +174,25 @@ def _deploy(api: serve.Application, ui: serve.Application, settings: Settings) -
         raise ServiceError(f"the service could not be started: {error}") from error
 
 
-def _start_feed(dataset: Path, address: str, clock: ClockSpec, settings: Settings, key: str) -> subprocess.Popen[bytes]:
+def _start_feed(dataset: Path, address: str, clock: ClockSpec, span: timedelta, key: str) -> subprocess.Popen[bytes]:
     command = [
         *(sys.executable, "-m", "serve_app.demo_feed", "--data", str(dataset), "--api", address),
-        *("--clock", clock.model_dump_json(), "--history-hours", str(settings.service.history_hours)),
+        *("--clock", clock.model_dump_json(), "--history-hours", str(span / timedelta(hours=1))),
         *("--parent", str(os.getpid())),
     ]
     return subprocess.Popen(command, env={**os.environ, "FLEETCAST_API_KEY": key}, start_new_session=True)
 
 
 def _end_feed(feed: subprocess.Popen[bytes]) -> None:
+    if feed.poll() is not None:
+        return
     feed.terminate()
     end({feed.pid}, END_S)
     feed.wait()
+
+
+def _feed_ended(feed: subprocess.Popen[bytes]) -> ServiceError:
+    return ServiceError(f"the demo feed ended with exit code {feed.returncode}; its last lines say why")
 
 
 def _wait_for_forecasts(address: str, feed: subprocess.Popen[bytes], say: Say) -> None:
@@ -165,7 +202,7 @@ def _wait_for_forecasts(address: str, feed: subprocess.Popen[bytes], say: Say) -
     with httpx.Client(base_url=address, timeout=10.0, trust_env=False) as client:
         while time.monotonic() < deadline:
             if feed.poll() is not None:
-                raise ServiceError(f"the demo feed ended with exit code {feed.returncode}; its last lines say why")
+                raise _feed_ended(feed)
             answer = client.get("/readyz").json()
             if answer.get("ready"):
                 return
@@ -241,8 +278,8 @@ def _reachable(host: str) -> str:
     return f"[{local}]" if ":" in local else local
 
 
-def _farewell(address: str, name: str, key: str | None) -> str:
-    shown = f"{key}  (shown only now: keep it)" if key else "shown at the first start; --new-key NAME makes another"
+def _farewell(address: str, name: str, fresh: bool) -> str:
+    shown = "shown above, only this once" if fresh else "shown when it was made; --new-key NAME makes another"
     lines = [
         ("Dashboard", address),
         ("API", f"{address}/docs"),

@@ -54,9 +54,9 @@ def demo_clock(store: Store, dataset: Dataset, speed: float, anchor: float) -> C
     return ClockSpec(origin=end + STEP, anchor=anchor, speed=speed)
 
 
-def preload(store: Store, dataset: Dataset, hours: float) -> int:
+def preload(store: Store, dataset: Dataset, span: timedelta) -> int:
     """Store the last hours of a dataset; returns the number of rows."""
-    since = dataset.manifest.end - timedelta(hours=hours)
+    since = dataset.manifest.end - span
     rows = 0
     for table in dataset.tables():
         recent = table.filter(pc.greater_equal(table["timestamp"], pa.scalar(since, TIMESTAMP)))

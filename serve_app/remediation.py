@@ -34,8 +34,15 @@ class Remediation:
 
     async def approve(self, plan_id: int, plan_hash: str, by: str, scopes: Collection[str]) -> PlanView:
         """Approve the plan whose hash was read. Raises `NotFoundError`, `ConflictError`, `PermissionDeniedError`."""
-        return await asyncio.to_thread(self._engine.approve, plan_id, plan_hash, by, scopes, self._clock.now())
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._engine.approve, plan_id, plan_hash, by, scopes, self._clock.now())
+
+    async def reject(self, plan_id: int, by: str, scopes: Collection[str]) -> PlanView:
+        """Decide against a plan. Raises `NotFoundError`, `ConflictError`, `PermissionDeniedError`."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._engine.reject, plan_id, by, scopes, self._clock.now())
 
     async def execute(self, plan_id: int, by: str) -> PlanView:
         """Carry out an approved plan once, in dry run. Raises `NotFoundError`, `ConflictError`."""
-        return await asyncio.to_thread(self._engine.execute, plan_id, by, self._clock.now())
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._engine.execute, plan_id, by, self._clock.now())

@@ -73,6 +73,18 @@ class Ring:
             else:
                 self._values[rows[kept], slots, column] = np.nan
 
+    def drop_silent(self) -> int:
+        """Forget the servers without a sample among the times that are kept; returns how many."""
+        held = self._last[: len(self.servers)] > self.newest - self.steps * STEP_SECONDS
+        rows = np.flatnonzero(held)
+        dropped = len(self.servers) - len(rows)
+        if dropped:
+            self.servers = [self.servers[row] for row in rows]
+            self.profiles = [self.profiles[row] for row in rows]
+            self._rows = {name: row for row, name in enumerate(self.servers)}
+            self._last, self._values = self._last[rows], self._values[rows]
+        return dropped
+
     def window(self, last: int, steps: int, servers: Sequence[str] | None = None) -> FleetArrays:
         """Copy of the `steps` grid times that end with `last` (Unix seconds), for all or some servers.
 

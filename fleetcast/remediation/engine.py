@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from fleetcast.errors import ConflictError, NotFoundError, PermissionDeniedError
 from fleetcast.remediation.executor import DryRunExecutor, Executor
 from fleetcast.remediation.plan import PlanContent, action_id, canonical, content_hash, make_content
 from fleetcast.remediation.playbook import FALLBACK_PROFILE, load_playbooks
-from fleetcast.remediation.present import POLICY, plan_view, status_of
+from fleetcast.remediation.present import POLICY, has_status, plan_view, status_of
 from fleetcast.remediation.views import ApproverRole, PlanStatus, PlanView
 from fleetcast.store import audit
 from fleetcast.store.engine import Store
@@ -24,12 +25,16 @@ SCOPE_OF_ROLE: dict[ApproverRole, str] = {"engineer": "approve", "director": "ad
 
 
 class RemediationEngine:
-    """Proposes plans from the playbooks of the package and keeps them in the store."""
+    """Proposes plans from the playbooks of the package and keeps them in the store.
+
+    One engine a database carries plans out: a step that was started and not finished is one that a crash interrupted.
+    """
 
     def __init__(self, store: Store, executor: Executor | None = None) -> None:
         self.store = store
         self.executor: Executor = executor or DryRunExecutor()
         self.playbooks = load_playbooks()
+        self._executing = threading.Lock()
 
     def propose(self, alert: AlertView, now: datetime, fleet_profiles: Mapping[str, str]) -> PlanView | None:
         """The plan of a live alert, made when it has none in force; one that expired is followed by a new one.
@@ -58,16 +63,17 @@ class RemediationEngine:
             return plan_view(plan, now)
 
     def list_plans(self, now: datetime, status: PlanStatus | None = None, limit: int = 200) -> list[PlanView]:
-        """Plans as they are at `now`, newest first; `limit` counts before the status is looked at."""
+        """Plans as they are at `now`, those with a status or all: the newest `limit`, newest first."""
         query = (
             select(PlanTable)
             .options(selectinload(PlanTable.approval), selectinload(PlanTable.executions))
             .order_by(PlanTable.id.desc())
             .limit(limit)
         )
+        if status is not None:
+            query = query.where(has_status(status, now))
         with self.store.reading() as session:
-            rows = session.scalars(query).all()
-            return [plan_view(row, now) for row in rows if status is None or status_of(row, now) == status]
+            return [plan_view(row, now) for row in session.scalars(query)]
 
     def get(self, plan_id: int, now: datetime) -> PlanView:
         """One plan. Raises `NotFoundError`."""
@@ -110,9 +116,14 @@ class RemediationEngine:
     def execute(self, plan_id: int, by: str, now: datetime) -> PlanView:
         """Carry out an approved plan, every step once: recorded before it and after it under its action id.
 
-        Called again it goes on where it was interrupted, and changes nothing when it is through. Raises
-        `NotFoundError`; `ConflictError` when the plan is not approved, or expired.
+        Called again it goes on where it was interrupted, and changes nothing when it is through; called twice at once
+        the second waits for the first. Raises `NotFoundError`; `ConflictError` when the plan is not approved, or
+        expired, also when that happens between its steps.
         """
+        with self._executing:
+            return self._carry_out(plan_id, by, now)
+
+    def _carry_out(self, plan_id: int, by: str, now: datetime) -> PlanView:
         with self.store.session() as session:
             row = _row(session, plan_id)
             content = _checked_content(row)
@@ -127,6 +138,7 @@ class RemediationEngine:
         with self.store.session() as session:
             row = _row(session, plan_id)
             if row.status != "executed":
+                _expect(row, now, "approved", "executed")
                 row.status, row.executed_by, row.executed_at = "executed", by, now
                 audit.record(session, now, by, "execute plan (dry run)", str(plan_id), row.hash)
             return plan_view(row, now)
@@ -135,11 +147,13 @@ class RemediationEngine:
         """One step. Found started and not finished, it is tried again under the same action id."""
         key = action_id(plan_id, plan_hash, index)
         with self.store.session() as session:
+            row = _row(session, plan_id)  # locked: nobody rejects it between this check and the record of the start
             execution = session.get(ExecutionTable, key)
+            if execution is not None and execution.finished_at is not None:
+                return
+            _expect(row, now, "approved", "executed")
             if execution is None:
                 session.add(ExecutionTable(action_id=key, plan_id=plan_id, step=index, by=by, started_at=now))
-            elif execution.finished_at is not None:
-                return
         result = self.executor.perform(key, content.steps[index])
         with self.store.session() as session:
             execution = session.get_one(ExecutionTable, key, with_for_update=True)

@@ -5,19 +5,32 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
+from sqlalchemy import ColumnElement, and_, or_
+
 from fleetcast.remediation.executor import would_have
 from fleetcast.remediation.plan import PlanContent, PlannedStep, action_id
 from fleetcast.remediation.views import PlanStatus, PlanView, StepStatus, StepView
 from fleetcast.store.tables import ExecutionTable, PlanTable
 
 POLICY = "policy"
+WAITING = ("proposed", "approved")
 
 
 def status_of(row: PlanTable, now: datetime) -> PlanStatus:
     """The status at `now`: what was not carried out in time has expired."""
-    if row.status in ("proposed", "approved") and now >= row.expires_at:
+    if row.status in WAITING and now >= row.expires_at:
         return "expired"
     return cast("PlanStatus", row.status)
+
+
+def has_status(status: PlanStatus, now: datetime) -> ColumnElement[bool]:
+    """`status_of` as a condition of a query."""
+    if status == "expired":
+        late = and_(PlanTable.status.in_(WAITING), PlanTable.expires_at <= now)
+        return or_(PlanTable.status == status, late)
+    if status in WAITING:
+        return and_(PlanTable.status == status, PlanTable.expires_at > now)
+    return PlanTable.status == status
 
 
 def plan_view(row: PlanTable, now: datetime) -> PlanView:

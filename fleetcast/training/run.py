@@ -116,6 +116,8 @@ def _fit(plan: TrainPlan, options: TrainOptions, folder: Path, workers: int, rep
         return trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(_root_message(error)) from error
+    except SystemExit as stop:  # Ray's answer to Ctrl-C
+        raise KeyboardInterrupt from stop
     finally:
         done.set()
         listener.join(timeout=10)

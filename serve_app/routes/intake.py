@@ -9,8 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from fleetcast.errors import UsageError
 from fleetcast.store.maintenance import MaintenanceWindow
-from serve_app.history import Stored
-from serve_app.intake import Checked, check_rows
+from serve_app.history import Stored, no_room
+from serve_app.intake import Checked, check_rows, rows_of
 from serve_app.schemas import MaintenanceAnswer, MaintenanceRequest, SamplesAnswer, SamplesRequest
 from serve_app.services import Needed, Operator, TooLargeError, Writer, ask
 
@@ -35,10 +35,11 @@ async def samples(request: SamplesRequest, caller: Writer, needed: Needed, respo
     stored = Stored(0, 0)
     if checked.table.num_rows:
         stored = await ask(needed.history.add.remote(checked.table), STORE_S)
-    response.status_code = 207 if checked.quarantined else 200
-    return SamplesAnswer(
-        accepted=stored.inserted + stored.replaced, replaced=stored.replaced, quarantined=checked.quarantined
-    )
+    quarantined = checked.quarantined
+    if stored.refused:
+        quarantined = rows_of(stored.refused, request.samples, quarantined, no_room(service.max_servers))
+    response.status_code = 207 if quarantined else 200
+    return SamplesAnswer(accepted=stored.inserted + stored.replaced, replaced=stored.replaced, quarantined=quarantined)
 
 
 @router.post("/maintenance")

@@ -64,6 +64,13 @@ async def approve(plan_id: Id, request: ApproveRequest, caller: Approver, needed
     return found
 
 
+@router.post("/remediation/plans/{plan_id}/reject", tags=["remediation"])
+async def reject(plan_id: Id, caller: Approver, needed: Needed) -> PlanView:
+    """Decide against a plan of which nothing has been carried out."""
+    found: PlanView = await ask(needed.remediation.reject.remote(plan_id, caller.name, sorted(caller.scopes)))
+    return found
+
+
 @router.post("/remediation/plans/{plan_id}/execute", tags=["remediation"])
 async def execute(plan_id: Id, caller: Operator, needed: Needed) -> PlanView:
     """Carry out an approved plan, once: in dry run its steps say what would have been done."""

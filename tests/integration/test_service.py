@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_socket
@@ -24,6 +25,7 @@ from fleetcast.settings import AlertSettings, ServiceSettings
 from fleetcast.simulate.live import LiveFleet
 from fleetcast.store.engine import open_store
 from fleetcast.store.keys import SCOPES, create_key
+from fleetcast.windows.arrays import arrays_from_table
 from serve_app.feed import Feed, FeedClient
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -145,7 +147,7 @@ def _feed(running: Running, dataset: Path, stop: threading.Event) -> None:
     with httpx.Client(base_url=running.address, timeout=40.0, trust_env=False) as http:
         client = FeedClient(http, running.keys["all"], None, print)
         feed = Feed(live, Dataset.open(dataset).manifest.start, client, running.clock.build(), print)
-        feed.backfill(80.0)
+        feed.backfill(170.0)
         while not stop.is_set():
             feed.step()
             row = _row(DEGRADED, feed.newest_complete(), memory_used=0.99, **HEALTHY)
@@ -203,6 +205,7 @@ def test_a_key_in_the_address_is_no_key(running: Running) -> None:
         ("POST", "/v1/alerts/999/acknowledge", None, "operate"),
         ("POST", "/v1/alerts/999/resolve", None, "operate"),
         ("POST", "/v1/remediation/plans/999/approve", {"hash": "x"}, "approve"),
+        ("POST", "/v1/remediation/plans/999/reject", None, "approve"),
         ("POST", "/v1/remediation/plans/999/execute", None, "operate"),
         ("PUT", "/v1/cost/assumptions", {}, "operate"),
         ("PUT", "/v1/demo/scenario", {"name": "healthy"}, "operate"),
@@ -315,6 +318,28 @@ def test_the_served_forecast_is_that_of_the_bundle_itself(filled: Running, tiny_
     assert status["model"]["targets"] == list(manifest.targets)
     assert status["ready"] is True
     assert status["clock"]["simulated"] is True
+
+
+def test_the_served_quantiles_are_those_of_the_bundle_over_all_samples(
+    filled: Running, tiny_bundle: Path, tiny_dataset: Path
+) -> None:
+    """What a backtest sees, the service sees: the whole history that the model reads, not only the latest hours."""
+    from fleetcast.forecast.forecaster import Forecaster
+
+    dataset = Dataset.open(tiny_dataset)
+    live = LiveFleet.of_dataset(tiny_dataset)
+    forecaster = Forecaster.load(tiny_bundle)
+    for name in dataset.manifest.servers:
+        found = filled.get(f"/v1/servers/{name}/forecast")
+        origin = datetime.fromisoformat(found["origin"])
+        rows, planned = live.rows(dataset.manifest.start, origin), live.maintenance(origin)
+        fleet = arrays_from_table(rows, maintenance=planned, timezone=dataset.manifest.timezone)
+        whole = forecaster.forecast(fleet, origin)
+        served = [
+            [found["metrics"][metric]["quantiles"][f"{level:g}"] for level in whole.levels] for metric in whole.metrics
+        ]
+        expected = whole.quantiles[whole.servers.index(name)].transpose(0, 2, 1)
+        np.testing.assert_allclose(np.array(served, dtype=float), expected, atol=1e-6)
 
 
 def test_a_server_with_too_little_history_falls_back_and_says_why(filled: Running) -> None:

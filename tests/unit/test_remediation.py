@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from fleetcast.alerting.engine import AlertEngine
 from fleetcast.alerting.routing import Routing
@@ -19,7 +24,7 @@ from fleetcast.remediation.engine import RemediationEngine
 from fleetcast.remediation.executor import DryRunExecutor
 from fleetcast.remediation.plan import LIFETIME, PlannedStep, canonical, content_hash, make_content
 from fleetcast.remediation.playbook import load_playbooks, parse_playbook
-from fleetcast.remediation.views import PlanView
+from fleetcast.remediation.views import PlanStatus, PlanView
 from fleetcast.risk.assess import Risk
 from fleetcast.settings import AlertSettings
 from fleetcast.store.audit import list_audit
@@ -252,6 +257,82 @@ def test_executing_twice_records_every_step_once(store: Store) -> None:
     with store.reading() as session:
         assert len(session.scalars(select(ExecutionTable)).all()) == len(done.steps)
         assert [entry.actor for entry in list_audit(session) if entry.action.startswith("execute")] == ["ann"]
+
+
+class Meeting(DryRunExecutor):
+    """Keeps every call of a step waiting for another one, for a while; remembers the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.inside = threading.Event()
+        self.both = threading.Barrier(2)
+
+    def perform(self, action_id: str, step: PlannedStep) -> str:
+        self.calls.append(action_id)
+        self.inside.set()
+        with suppress(threading.BrokenBarrierError):
+            self.both.wait(0.5)
+        return super().perform(action_id, step)
+
+
+def test_two_who_execute_at_once_perform_each_step_once(store: Store) -> None:
+    plan = proposed(store, server="web1")
+    executor = Meeting()
+    engine = RemediationEngine(store, executor)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(engine.execute, plan.id, "ann", NOW)
+        executor.inside.wait()
+        second = pool.submit(engine.execute, plan.id, "bob", NOW)
+        assert first.result() == second.result()
+    assert executor.calls == [step.action_id for step in plan.steps]
+
+
+class Interleaved(Store):
+    """Lets something happen right after its first transaction."""
+
+    def __init__(self, store: Store, then: Callable[[], object]) -> None:
+        super().__init__(store.engine)
+        self.then: list[Callable[[], object]] = [then]
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        with super().session() as session:
+            yield session
+        while self.then:
+            self.then.pop()()
+
+
+def test_a_plan_rejected_while_its_execution_begins_stays_rejected(store: Store) -> None:
+    plan = proposed(store, server="web1")
+    other = RemediationEngine(store)
+    engine = RemediationEngine(Interleaved(store, lambda: other.reject(plan.id, "ann", {"approve"}, NOW)))
+    with pytest.raises(ConflictError, match="is rejected"):
+        engine.execute(plan.id, "bob", NOW)
+    found = engine.get(plan.id, NOW)
+    assert found.status == "rejected"
+    assert {step.status for step in found.steps} == {"planned"}
+
+
+@pytest.mark.parametrize("status", ["proposed", "approved", "executed", "rejected", "expired"])
+def test_the_limit_counts_plans_of_the_status_asked_for(store: Store, status: PlanStatus) -> None:
+    engine = RemediationEngine(store)
+    late = NOW + LIFETIME
+    for number in range(10):
+        server = f"db{number}"
+        plan = engine.propose(alert(store, server, at=NOW + timedelta(minutes=5 * number)), NOW, FLEET)
+        assert plan is not None
+        if number % 5 in (1, 2):
+            engine.approve(plan.id, plan.hash, "ann", {"approve"}, NOW)
+        if number % 5 == 2:
+            engine.execute(plan.id, "ann", NOW)
+        if number % 5 == 3:
+            engine.reject(plan.id, "ann", {"approve"}, NOW)
+    now = late if status == "expired" else NOW
+    everything = [plan for plan in engine.list_plans(now) if plan.status == status]
+    assert everything
+    assert engine.list_plans(now, status) == everything
+    assert engine.list_plans(now, status, limit=1) == everything[:1]
+    assert engine.list_plans(now, status, limit=1)[0].status == status
 
 
 class Interrupted(BaseException):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.intake import check_rows
+from serve_app.intake import check_rows, rows_of
 
 NOW = datetime(2026, 1, 12, 10, 2, tzinfo=UTC)
 KEPT = timedelta(days=31)
@@ -84,6 +84,13 @@ def test_of_two_rows_for_one_cell_in_a_batch_the_first_is_kept() -> None:
     found = check_rows([row(), row(cpu_utilization=0.9)], NOW, KEPT)
     assert found.table["cpu_utilization"].to_pylist() == [0.5]
     assert [value.row for value in found.quarantined] == [1]
+
+
+def test_rows_of_servers_that_are_not_let_in_join_the_quarantine_in_their_place() -> None:
+    rows = [row(server="new"), row(server="old", timestamp="?"), row(server="old"), row(server="new", timestamp="?")]
+    found = rows_of({"new"}, rows, check_rows(rows, NOW, KEPT).quarantined, "is one too many")
+    assert [(value.row, value.column) for value in found] == [(0, "server"), (1, "timestamp"), (3, "timestamp")]
+    assert (found[0].value, found[0].rule) == ("new", "is one too many")
 
 
 VALUES = st.one_of(st.none(), st.floats(), st.text(max_size=5))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +15,16 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from fleetcast.dataset.reader import Dataset
-from fleetcast.errors import UsageError
+from fleetcast.errors import ServiceError, UsageError
+from fleetcast.operate.address import check_address
 from fleetcast.settings import ServiceSettings
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.keys import verify
 from fleetcast.store.samples import SampleRow, upsert_samples
 from serve_app.__main__ import main
 from serve_app.arguments import AppArgs, DashboardArgs
-from serve_app.preparation import check_address, demo_clock, feed_key, first_key, fresh_key, preload
+from serve_app.launcher import stay
+from serve_app.preparation import demo_clock, feed_key, first_key, fresh_key, preload
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,11 +51,44 @@ def test_a_port_in_use_is_named() -> None:
             check_address(ServiceSettings(port=port))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_is_not_shared_with_a_server_that_would_share_it(host: str) -> None:
+    """Ray Serve and uvicorn listen with SO_REUSEPORT: a second one would get half of the connections."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((host, 0))
+        other.listen()
+        with pytest.raises(UsageError, match="cannot listen"):
+            check_address(ServiceSettings(port=other.getsockname()[1]))
+
+
 def test_wrong_use_and_failures_have_their_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = ["--home", str(tmp_path / "home")]
     assert main(["--model", "nowhere", "--host", "0.0.0.0", *home]) == 2
     assert main(["--model", str(tmp_path / "nowhere"), "--port", str(_free_port()), *home]) == 1
     assert "no model bundle" in capsys.readouterr().err
+
+
+def test_keys_are_said_before_anything_that_can_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    start = ["--model", str(tmp_path / "nowhere"), "--port", str(_free_port()), "--home", str(home)]
+    assert main([*start, "--new-key", "ann"]) == 1
+    said = dict(re.findall(r"API key of '(\w+)'.*: (fc_\S+)", capsys.readouterr().out))
+    assert set(said) == {"admin", "ann"}
+    store = open_store(f"sqlite:///{home / 'fleetcast.db'}")
+    with store.reading() as session:
+        assert all(verify(session, key) is not None for key in said.values())
+    store.close()
+    assert main(start) == 1
+    assert "fc_" not in capsys.readouterr().out
+
+
+def test_the_service_ends_with_an_error_when_the_demo_feed_does() -> None:
+    feed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(ServiceError, match="demo feed ended with exit code 3") as ended:
+        stay(feed)
+    assert ended.value.exit_code == 1
 
 
 def test_the_first_key_is_made_once_and_carries_all_scopes(store: Store) -> None:
@@ -85,7 +123,7 @@ def test_preload_stores_the_last_hours_of_a_dataset(store: Store, tiny_dataset: 
     dataset = Dataset.open(tiny_dataset)
     since = dataset.manifest.end - timedelta(hours=2)
     expected = sum(1 for table in dataset.tables() for time in table["timestamp"].to_pylist() if time >= since)
-    assert preload(store, dataset, 2.0) == expected > 0
+    assert preload(store, dataset, timedelta(hours=2)) == expected > 0
 
 
 def test_the_serve_config_file_is_what_ray_and_the_builders_expect() -> None:

@@ -79,6 +79,19 @@ def test_the_profile_is_that_of_the_newest_sample() -> None:
     assert ring.profile_of("nobody") is None
 
 
+def test_a_server_without_a_sample_in_the_kept_hours_is_dropped_and_the_others_stay() -> None:
+    ring = Ring(STEPS)
+    ring.put(table([("gone", 0, 0.1), ("a", 1, 0.2), ("b", STEPS, 0.3)]))
+    assert ring.drop_silent() == 1
+    assert ring.drop_silent() == 0
+    assert ring.profile_of("gone") is None
+    ring.put(table([("c", STEPS, 0.4), ("a", STEPS, 0.5)]))
+    fleet = ring.window(START + 300 * STEPS, STEPS)
+    assert fleet.servers == ("a", "b", "c")
+    np.testing.assert_equal(fleet.values[:, -1, 0], np.array([0.5, 0.3, 0.4], np.float32))
+    assert fleet.values[0, 0, 0] == np.float32(0.2)
+
+
 def test_a_window_reaches_beyond_what_is_kept_as_gaps() -> None:
     ring = Ring(STEPS)
     ring.put(table([("a", 0, 0.5)]))
