@@ -88,7 +88,7 @@ def live_service(
     try:
         wait_for(lambda: "FleetCast is up" in log.read_text() or service.poll() is not None, "the start of the service")
         assert service.poll() is None, log.read_text()
-        key = wait_for(lambda: re.search(r"API key\s+(fc_\S+)", log.read_text()), "the first API key")
+        key = wait_for(lambda: re.search(r"API key of .*: (fc_\S+)", log.read_text()), "the first API key")
         keys = {"admin": key[1], "viewer": _viewer_key(home)}
         bearer = {"Authorization": f"Bearer {keys['admin']}"}
         with httpx.Client(base_url=address, headers=bearer, timeout=40.0, trust_env=False) as client:
