@@ -22,7 +22,7 @@ def percent(value: float | None) -> str:
         return MISSING
     if 0 < value < 0.001:
         return "< 0.1 %"
-    if 0.995 < value < 1:
+    if 0.995 <= value < 1:
         return "> 99 %"
     return f"{value * 100:.1f} %" if 0 < abs(value) < 0.0995 else f"{value * 100:.0f} %"
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleetcast.contract.vocabulary import PROFILES, STATES
@@ -30,6 +30,7 @@ def test_a_ratio_is_shown_in_per_cent(value: float | None, shown: str) -> None:
     assert words.percent(value) == shown
 
 
+@example(0.995)
 @given(st.floats(0, 1))
 def test_only_zero_and_one_are_shown_as_never_and_always(value: float) -> None:
     assert (words.percent(value) == "0 %") == (value == 0)
