@@ -70,7 +70,7 @@ class LiveService:
         return answer.json()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def live_service(
     tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveService]:
@@ -138,7 +138,7 @@ def _free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
