@@ -82,16 +82,33 @@ class Storage:
 
     def write_table(self, name: str, table: pa.Table) -> bytes:
         """Write a table as Parquet (zstd, deterministic) atomically; returns the bytes written."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", compression_level=1, store_schema=False)
-        content = sink.getvalue().to_pybytes()
+        content = parquet_bytes(table)
         self.write_bytes(name, content)
-        return bytes(content)
+        return content
 
     def delete(self, name: str) -> None:
         """Delete a file; it is no error when it is not there."""
         if self.exists(name):
             self.filesystem.delete_file(self.path(name))
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file: zstd, floats split into byte streams, times as differences, words as a dictionary."""
+    kinds = {field.name: field.type for field in table.schema}
+    words = [name for name, kind in kinds.items() if pa.types.is_dictionary(kind) or pa.types.is_string(kind)]
+    encodings = {name: "BYTE_STREAM_SPLIT" for name, kind in kinds.items() if pa.types.is_floating(kind)}
+    encodings |= {name: "DELTA_BINARY_PACKED" for name, kind in kinds.items() if pa.types.is_timestamp(kind)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        store_schema=False,
+        use_dictionary=words,
+        column_encoding=encodings,
+    )
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _flush(path: str) -> None:

@@ -23,13 +23,16 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def write_part(storage: Storage, number: int, table: pa.Table, metrics: Sequence[str]) -> Part:
+def write_part(storage: Storage, number: int, table: pa.Table, metrics: Sequence[str], in_order: bool = False) -> Part:
     """Write whole servers as one part and describe it.
 
-    `table` has the columns of `sample_schema(metrics)`; it is sorted by server and time here.
+    `table` has the columns of `sample_schema(metrics)`, words may be dictionary-encoded. It is sorted by server and
+    time here unless it is `in_order` already.
     """
-    ordered = table.select(sample_schema(metrics).names).cast(sample_schema(metrics))
-    ordered = ordered.sort_by([("server", "ascending"), ("timestamp", "ascending")])
+    ordered = table.select(sample_schema(metrics).names)
+    if not in_order:
+        ordered = ordered.cast(sample_schema(metrics))
+        ordered = ordered.sort_by([("server", "ascending"), ("timestamp", "ascending")])
     name = part_name(number)
     content = storage.write_table(name, ordered)
     return describe_part(name, ordered, content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import exchange_calendars
@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fleetcast.contract.vocabulary import STEP_SECONDS
+from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_HOUR
 
 TIMEZONE = "America/New_York"
 EXCHANGE = "XNYS"
 OPEN, CLOSE = 9.5, 16.0  # local hours of a full session
 MONTH_END_SESSIONS = 2
+BUSY = (8, 19)  # local hours of a weekday
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,16 @@ class MarketTime:
     """Calendar of a run of steps; all arrays have shape [time].
 
     `hour` is the local hour of a full trading day: on a half-day the session is compressed, so that the closing hours
-    come early. `month_end` is 1 on the last sessions of a month, 1.5 of a quarter, else 0.
+    come early. `month_end` is 1 on the last sessions of a month, 1.5 of a quarter, else 0. `slot` counts the 5-minute
+    steps of the local day; `busy` is 8 to 19 on weekdays.
     """
 
     hour: npt.NDArray[np.float64]
     weekday: npt.NDArray[np.int64]
     trading: npt.NDArray[np.bool_]
     month_end: npt.NDArray[np.float64]
+    slot: npt.NDArray[np.int16]
+    busy: npt.NDArray[np.bool_]
 
 
 def market_time(start: int, steps: int) -> MarketTime:
@@ -48,19 +52,19 @@ def market_time(start: int, steps: int) -> MarketTime:
         weekday=np.asarray(local.dayofweek, dtype=np.int64),
         trading=trading,
         month_end=np.asarray(found["month_end"].fillna(0.0), dtype=np.float64),
+        slot=np.asarray(local.hour * STEPS_PER_HOUR + local.minute // 5, dtype=np.int16),
+        busy=np.asarray((local.dayofweek < 5) & (local.hour >= BUSY[0]) & (local.hour < BUSY[1])),
     )
-
-
-def is_business_hour(moment: int) -> bool:
-    """Whether a Unix time lies between 8 and 19 on a weekday in New York."""
-    local = datetime.fromtimestamp(moment, ZoneInfo(TIMEZONE))
-    return local.weekday() < 5 and 8 <= local.hour < 19
 
 
 def _sessions(first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
     """Closing hour and month-end weight of each session of the months that the days touch."""
-    begin = first.replace(day=1)
-    until = last.replace(day=1) + pd.DateOffset(months=1) - pd.Timedelta(days=1)
+    return _sessions_of_months(first.replace(day=1), last.replace(day=1))
+
+
+@lru_cache(maxsize=64)
+def _sessions_of_months(begin: pd.Timestamp, final: pd.Timestamp) -> pd.DataFrame:
+    until = final + pd.DateOffset(months=1) - pd.Timedelta(days=1)
     exchange = exchange_calendars.get_calendar(EXCHANGE, start=begin - pd.Timedelta(days=7), end=until)
     closes = exchange.closes.dt.tz_convert(ZoneInfo(TIMEZONE))
     table = pd.DataFrame({"close": closes.dt.hour + closes.dt.minute / 60.0})

@@ -97,6 +97,33 @@ COURSES = {
 }
 
 
+@dataclass(frozen=True)
+class Habits:
+    """What else a profile does besides its course of the day.
+
+    Batch work: periods of `batch_hours` (log-uniform) in which the demand is higher by a factor of `batch_load`,
+    `batch_per_day` of them a day while there is none. `backup_share` of the servers have a nightly backup. `shock` is
+    how strongly a fleet-wide shock is felt.
+    """
+
+    batch_per_day: float
+    batch_hours: tuple[float, float]
+    batch_load: tuple[float, float]
+    backup_share: float
+    shock: float
+
+
+HABITS = {
+    "ml_compute": Habits(2.0, (0.75, 6.0), (1.1, 1.35), backup_share=0.3, shock=0.1),
+    "database": Habits(1.5, (0.3, 2.0), (1.1, 1.5), backup_share=0.9, shock=0.7),
+    "web_api": Habits(0.7, (0.3, 1.5), (1.1, 1.5), backup_share=0.4, shock=1.0),
+    "conductor_mgmt": Habits(1.0, (0.3, 1.5), (1.1, 1.5), backup_share=0.5, shock=0.3),
+    "data_ingest": Habits(2.0, (0.3, 2.0), (1.1, 1.6), backup_share=0.6, shock=0.8),
+    "risk_analytics": Habits(1.5, (0.5, 4.0), (1.1, 1.4), backup_share=0.5, shock=0.5),
+    "generic": Habits(1.0, (0.3, 3.0), (1.2, 2.0), backup_share=0.5, shock=0.2),
+}
+
+
 def day_curve(course: DayCourse, market: MarketTime) -> npt.NDArray[np.float32]:
     """Relative load at each step but the first and last three, shape [time - 6]; the mean of a trading day is 1."""
     trading = np.interp(market.hour, *np.transpose(course.trading_day)) * WEEKDAY[market.weekday]

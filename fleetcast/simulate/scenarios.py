@@ -1,16 +1,18 @@
-"""Scenarios of the live fleet: ordinary episodes, placed where and when a scenario wants them."""
+"""Scenarios of the live fleet: episodes that are forced where and when a scenario wants them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY, STEPS_PER_HOUR
+from fleetcast.contract.vocabulary import PROFILES, STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.errors import UsageError
-from fleetcast.simulate.episodes import FULL_SEVERITY, SHORTEST_IMPACT, Episode, Schedule, draw_kind, in_steps
-from fleetcast.simulate.kinds import KINDS, Kind, kinds_of
+from fleetcast.simulate.actions import FORCE, FORCE_TOTAL, INPUT
+from fleetcast.simulate.kinds import KIND_NAMES, choice_table, kind_table
+from fleetcast.simulate.layout import Layout
 from fleetcast.simulate.randomness import named_stream
 
 LASTS_DAYS = 10  # a scenario goes on this long unless another one is chosen
@@ -41,10 +43,10 @@ def scenario(name: str) -> Scenario:
     return SCENARIOS[name]
 
 
-def scenario_episodes(
-    schedule: Schedule, name: str, first: int, servers: Sequence[int] | None = None, speed: float = 1.0
-) -> list[Episode]:
-    """The episodes of a scenario that begins at step `first`.
+def scenario_inputs(
+    layout: Layout, name: str, first: int, servers: Sequence[int] | None = None, speed: float = 1.0
+) -> npt.NDArray[np.void]:
+    """The inputs (records `INPUT`) of a scenario that begins at step `first` (from the epoch).
 
     `servers` are the servers that it strikes (by index; None lets it choose anew in each wave), `speed` shortens the
     leads and the time between waves.
@@ -56,23 +58,25 @@ def scenario_episodes(
     if not speed > 0:
         raise UsageError(f"speed is {speed:g}; give a factor above 0")
     if not chosen.wave_hours:
-        return []
+        return np.zeros(0, INPUT)
     wave_steps = max(STEPS_PER_HOUR, round(chosen.wave_hours * STEPS_PER_HOUR / speed))
-    found: list[Episode] = []
+    found = []
     for number, start in enumerate(range(first, first + LASTS_DAYS * STEPS_PER_DAY, wave_steps)):
-        draws = named_stream(schedule.spec.seed, f"scenario/{name}/{first}/{number}")
-        targets = _targets(schedule, name, chosen, servers, draws)
-        for server in targets:
-            found += _wave_episode(schedule, name, chosen, server, start, speed, draws)
-    return found
+        draws = named_stream(layout.spec.seed, f"scenario/{name}/{first}/{number}")
+        for server in _targets(layout, name, chosen, servers, draws):
+            kind = _kind(layout, name, server, draws)
+            low, high = chosen.lead_hours
+            lead = max(2, round(STEPS_PER_HOUR * low * (high / low) ** draws.random() / speed))
+            found.append((start, server, FORCE_TOTAL if name == "cascade" else FORCE, kind, lead))
+    return np.array(found, INPUT)
 
 
 def _targets(
-    schedule: Schedule, name: str, chosen: Scenario, servers: Sequence[int] | None, draws: np.random.Generator
+    layout: Layout, name: str, chosen: Scenario, servers: Sequence[int] | None, draws: np.random.Generator
 ) -> list[int]:
-    fleet = range(schedule.spec.servers) if servers is None else servers
+    fleet = range(layout.spec.servers) if servers is None else servers
     if name == "cascade":
-        heads = [server for server in fleet if _is_upstream_database(schedule, server)]
+        heads = [server for server in fleet if _is_upstream_database(layout, server)]
         if not heads:
             raise UsageError("a cascade needs a database that other servers depend on; there is none among the servers")
         return [heads[int(draws.integers(len(heads)))]]
@@ -82,42 +86,13 @@ def _targets(
     return sorted(int(server) for server in draws.choice(len(fleet), count, replace=False))
 
 
-def _wave_episode(
-    schedule: Schedule,
-    name: str,
-    chosen: Scenario,
-    server: int,
-    start: int,
-    speed: float,
-    draws: np.random.Generator,
-) -> list[Episode]:
-    """One server's incident and what it does to those that depend on it."""
-    kind, moment = _kind(schedule, name, server, start, draws), schedule.spec.start_seconds + start * STEP_SECONDS
-    lead = max(2, round(in_steps(chosen.lead_hours, draws.random()) / speed))
-    impact = max(SHORTEST_IMPACT, in_steps(kind.impact_hours, draws.random()))
-    severity = float(draws.uniform(*FULL_SEVERITY))
-    incident = f"{schedule.layout.name(server)}-{name}-{moment}"
-    onset = start + lead
-    head = Episode(incident, server, kind, None, start, onset, onset + impact, severity)
-    return [head, *_passed_on(schedule, head, whole=name == "cascade")]
-
-
-def _kind(schedule: Schedule, name: str, server: int, start: int, draws: np.random.Generator) -> Kind:
+def _kind(layout: Layout, name: str, server: int, draws: np.random.Generator) -> int:
     if name == "cascade":
-        return KINDS["io_saturation"]
-    options = [option for option in kinds_of(schedule.layout.profile(server)) if not option[0].sudden]
-    return draw_kind(options, schedule.spec.start_seconds + start * STEP_SECONDS, draws.random())
+        return KIND_NAMES.index("io_saturation")
+    chance = np.diff(choice_table()[1, PROFILES.index(layout.profile(server))], prepend=np.float32(0))
+    chance = np.where(kind_table()["sudden"], 0, chance)
+    return int(np.searchsorted(np.cumsum(chance), draws.random() * chance.sum(), side="right"))
 
 
-def _passed_on(schedule: Schedule, cause: Episode, whole: bool) -> list[Episode]:
-    found = []
-    for edge in schedule.layout.downstreams(cause.server):
-        episode = schedule.follow(cause, replace(edge, strength=1.0) if whole else edge)
-        found.append(episode)
-        if episode.strikes:
-            found += _passed_on(schedule, episode, whole=False)
-    return found
-
-
-def _is_upstream_database(schedule: Schedule, server: int) -> bool:
-    return schedule.layout.profile(server) == "database" and bool(schedule.layout.downstreams(server))
+def _is_upstream_database(layout: Layout, server: int) -> bool:
+    return layout.profile(server) == "database" and bool(layout.downstreams(server))

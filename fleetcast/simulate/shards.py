@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -20,16 +22,31 @@ from fleetcast.dataset.writer import describe_part, part_name, write_manifest, w
 from fleetcast.errors import DatasetError, FleetCastError, UsageError
 from fleetcast.runtime import connect, quiet_ray_data
 from fleetcast.settings import RaySettings
-from fleetcast.simulate.episodes import Schedule
 from fleetcast.simulate.progress import SimulationProgress
-from fleetcast.simulate.simulator import simulate_arrays
+from fleetcast.simulate.simulator import simulate_arrays, simulate_episodes, truth_tables
 from fleetcast.simulate.spec import FleetSpec
-from fleetcast.simulate.truth import incident_table, maintenance_table, topology_table
+from fleetcast.simulate.world import World
 
 RECORD = "simulation.json"  # what is being simulated into the folder; written first, kept
-SIDE_TABLES = ("incidents.parquet", "topology.parquet", "maintenance.parquet")
+SIDE_TABLES = ("incidents.parquet", "maintenance.parquet", "topology.parquet")
 OVERVIEW = "overview.png"
-_SHARD_RESULT = pa.schema([("part", pa.string()), ("kept", pa.bool_()), ("error", pa.string())])
+_SHARD_RESULT = pa.schema(
+    [
+        ("part", pa.string()),
+        ("kept", pa.bool_()),
+        *((name, pa.large_binary()) for name in SIDE_TABLES),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One part, whether an earlier run had made it, and the side tables of its servers by file name."""
+
+    part: Part
+    kept: bool
+    truth: dict[str, pa.Table]
 
 
 def simulate_dataset(
@@ -63,26 +80,29 @@ def simulate_dataset(
     storage = Storage(out)
     _claim(storage, spec, shard_servers, overwrite)
     connect(ray_settings or RaySettings())
-    _write_truth(storage, spec)
-    parts = []
+    made = []
     with SimulationProgress(spec.servers, progress) as shown:
-        for part, kept in _parts(spec, os.fspath(out), shard_servers, workers):
-            parts.append(part)
-            shown.advance(len(part.servers), part.rows, kept)
+        for shard in _shards(spec, os.fspath(out), shard_servers, workers):
+            made.append(shard)
+            shown.advance(len(shard.part.servers), shard.part.rows, shard.kept)
+    _write_truth(storage, sorted(made, key=lambda shard: shard.part.name))
     _sweep(storage)
-    return write_manifest(storage, parts, METRIC_NAMES, spec.timezone, spec.source())
+    return write_manifest(storage, [shard.part for shard in made], METRIC_NAMES, spec.timezone, spec.source())
 
 
-def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers: int) -> tuple[Part, bool]:
-    """The part with this number: read when it is there already (True), else simulated and written (False)."""
+def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers: int) -> Shard:
+    """The shard with this number: its part is read when it is there already, else simulated and written."""
     first = number * shard_servers
     servers = range(first, min(first + shard_servers, spec.servers))
-    schedule = Schedule(spec)
-    names = sorted(schedule.layout.name(server) for server in servers)
+    world = World(spec)
+    names = sorted(world.layout.name(server) for server in servers)
     found = _finished_part(storage, part_name(number))
     if found is not None and found.servers == names:
-        return found, True
-    return write_part(storage, number, simulate_arrays(schedule, servers).table(), METRIC_NAMES), False
+        episodes = simulate_episodes(world, servers)
+        return Shard(found, True, dict(zip(SIDE_TABLES, truth_tables(world, servers, episodes), strict=True)))
+    arrays, episodes = simulate_arrays(world, servers)
+    part = write_part(storage, number, arrays.encoded(), METRIC_NAMES, in_order=True)
+    return Shard(part, False, dict(zip(SIDE_TABLES, truth_tables(world, servers, episodes), strict=True)))
 
 
 def _finished_part(storage: Storage, name: str) -> Part | None:
@@ -95,8 +115,8 @@ def _finished_part(storage: Storage, name: str) -> Part | None:
         return None
 
 
-def _parts(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -> Iterator[tuple[Part, bool]]:
-    """The parts in the order in which they are done, and whether an earlier run had made them."""
+def _shards(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -> Iterator[Shard]:
+    """The shards in the order in which they are done."""
     shards = -(-spec.servers // shard_servers)
     with quiet_ray_data():
         done = ray.data.range(shards, override_num_blocks=shards).map_batches(
@@ -108,23 +128,33 @@ def _parts(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -
         for row in done.iter_rows():
             if row["error"]:
                 raise DatasetError(row["error"])
-            yield Part.model_validate_json(row["part"]), row["kept"]
+            truth = {name: pa.ipc.open_stream(row[name]).read_all() for name in SIDE_TABLES}
+            yield Shard(Part.model_validate_json(row["part"]), row["kept"], truth)
 
 
 def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], pa.Table]:
     """A function of a batch of shard numbers (`id`) to one row (`_SHARD_RESULT`) each."""
 
     def make(batch: pa.Table) -> pa.Table:
-        rows = []
+        rows: list[dict[str, Any]] = []
         for number in batch["id"].to_pylist():
             try:
-                part, kept = simulate_part(spec, Storage(out), number, shard_servers)
-                rows.append({"part": part.model_dump_json(), "kept": kept, "error": ""})
+                shard = simulate_part(spec, Storage(out), number, shard_servers)
+                truth = {name: _stream(table) for name, table in shard.truth.items()}
+                rows.append({"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth})
             except FleetCastError as error:  # told to the driver, which raises it again without a Ray traceback
                 rows.append({"part": "", "kept": False, "error": str(error)})
         return pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
 
     return make
+
+
+def _stream(table: pa.Table) -> bytes:
+    """A table as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def _claim(storage: Storage, spec: FleetSpec, shard_servers: int, overwrite: bool) -> None:
@@ -158,10 +188,10 @@ def _sweep(storage: Storage) -> None:
             storage.delete(name)
 
 
-def _write_truth(storage: Storage, spec: FleetSpec) -> None:
-    schedule = Schedule(spec)
-    servers = range(spec.servers)
-    episodes = [episode for server in servers for episode in schedule.episodes(server)]
-    storage.write_table("incidents.parquet", incident_table(schedule, episodes))
-    storage.write_table("topology.parquet", topology_table(schedule.layout, servers))
-    storage.write_table("maintenance.parquet", maintenance_table(schedule, servers))
+def _write_truth(storage: Storage, shards: Sequence[Shard]) -> None:
+    """The side tables of the whole fleet: incidents by onset, the others in the order of the parts."""
+    for name in SIDE_TABLES:
+        table = pa.concat_tables([shard.truth[name] for shard in shards])
+        if name == "incidents.parquet":
+            table = table.sort_by([("onset", "ascending"), ("incident", "ascending")])
+        storage.write_table(name, table)

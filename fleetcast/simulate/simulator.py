@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +15,23 @@ from fleetcast.contract.schema import TIMESTAMP, sample_schema
 from fleetcast.contract.states import observed_state
 from fleetcast.contract.vocabulary import STATES, STEP_SECONDS, UNKNOWN, profile_codes
 from fleetcast.errors import UsageError
-from fleetcast.simulate.effects import effects_of
-from fleetcast.simulate.episodes import Episode, Schedule
-from fleetcast.simulate.physics import observe
+from fleetcast.simulate.episode_steps import MAINTENANCE, NO_SAMPLE
+from fleetcast.simulate.gather import gather_runs, kept_runs
+from fleetcast.simulate.layout import CELL_SERVERS
 from fleetcast.simulate.spec import FleetSpec
-from fleetcast.simulate.traits import draw_traits
-from fleetcast.simulate.truth import incident_table, maintenance_table, topology_table
+from fleetcast.simulate.truth import finished_episodes, incident_table, maintenance_table, topology_table
+from fleetcast.simulate.world import Cell, Run, World
+
+_WORDS = pa.array([UNKNOWN, *STATES])
 
 
 @dataclass(frozen=True)
 class SimulatedArrays:
-    """Samples of some servers on the grid, in the order of their names.
+    """Samples of some servers on the grid.
 
-    `values` holds each metric as [server, time] (float32, uptime float64), NaN where a server is offline; `states` are
-    state codes [server, time]; step i is at `start` + 300 i Unix seconds.
+    `values` holds each metric as [server, time] (float32, uptime float64), NaN where a server has no sample; `states`
+    are state codes [server, time]; `flags` bits of `episode_steps` (ground truth); step i is at `start` + 300 i Unix
+    seconds.
     """
 
     servers: tuple[str, ...]
@@ -35,22 +39,38 @@ class SimulatedArrays:
     start: int
     values: dict[str, npt.NDArray[np.floating]]
     states: npt.NDArray[np.int8]
-    offline: npt.NDArray[np.bool_]
+    flags: npt.NDArray[np.uint8]
+
+    @property
+    def offline(self) -> npt.NDArray[np.bool_]:
+        """Where a server has no sample, [server, time]."""
+        return np.asarray((self.flags & NO_SAMPLE) != 0)
 
     def table(self, first: int = 0, last: int | None = None) -> pa.Table:
         """Rows (`sample_schema`) of the steps `first` to `last` - 1, by server and time; offline steps have none."""
-        there = ~self.offline[:, first:last]
-        rows, columns = np.nonzero(there)
-        words = pa.array([UNKNOWN, *STATES])
+        return self.encoded(first, last).cast(sample_schema(METRIC_NAMES))
+
+    def encoded(self, first: int = 0, last: int | None = None) -> pa.Table:
+        """The same rows with the words dictionary-encoded, as they are written to Parquet."""
+        begins, ends = kept_runs(self.flags[:, first:last])
+        steps = self.flags[:, first:last].shape[1]
+        counts = np.zeros(len(self.servers), np.int64)
+        np.add.at(counts, begins // steps, ends - begins)
+        owners = pa.array(np.repeat(np.arange(len(self.servers), dtype=np.int32), counts))
+        times = np.tile(self.start + STEP_SECONDS * (np.arange(steps) + first), len(self.servers))
         return pa.table(
             {
-                "server": pa.array(self.servers).take(pa.array(rows)),
-                "profile": pa.array(self.profiles).take(pa.array(rows)),
-                "timestamp": pa.array(self.start + STEP_SECONDS * (columns + first), pa.int64()).cast(TIMESTAMP),
-                "state": words.take(pa.array(self.states[:, first:last][there])),
-                **{name: pa.array(series[:, first:last][there]) for name, series in self.values.items()},
-            },
-            schema=sample_schema(METRIC_NAMES),
+                "server": pa.DictionaryArray.from_arrays(owners, pa.array(self.servers)),
+                "profile": pa.DictionaryArray.from_arrays(owners, pa.array(self.profiles)),
+                "timestamp": pa.array(gather_runs(times, begins, ends)).view(TIMESTAMP),
+                "state": pa.DictionaryArray.from_arrays(
+                    pa.array(gather_runs(self.states[:, first:last], begins, ends)), _WORDS
+                ),
+                **{
+                    name: pa.array(gather_runs(series[:, first:last], begins, ends))
+                    for name, series in self.values.items()
+                },
+            }
         )
 
 
@@ -71,46 +91,79 @@ def simulate(spec: FleetSpec, servers: Sequence[int] | None = None) -> Simulated
     with those of a shorter one. Raises `UsageError` for an index outside the fleet.
     """
     chosen = range(spec.servers) if servers is None else servers
-    schedule = Schedule(spec)
-    return SimulatedShard(
-        table=simulate_arrays(schedule, chosen).table(),
-        incidents=incident_table(schedule, [episode for server in chosen for episode in schedule.episodes(server)]),
-        maintenance=maintenance_table(schedule, chosen),
-        topology=topology_table(schedule.layout, chosen),
+    arrays, episodes = simulate_arrays(World(spec), chosen)
+    return SimulatedShard(arrays.table(), *truth_tables(World(spec), chosen, episodes))
+
+
+def simulate_arrays(world: World, servers: Sequence[int]) -> tuple[SimulatedArrays, npt.NDArray[np.void]]:
+    """Samples of these servers as arrays, in the order of their names, and all their episodes (records `EPISODE`)."""
+    spec = world.spec
+    cells = cells_of(world, servers)
+    shared = world.shared(world.fleet_state(), spec.first_step, spec.steps)
+    runs, episodes = [], []
+    for cell in cells:
+        run = world.run(cell, spec.first_step, spec.steps, shared)
+        runs.append(run)
+        episodes.append(finished_episodes(world, cell, run.episodes, spec.first_step + spec.steps))
+    return arrays_of(world, cells, runs, spec.first_step), np.concatenate(episodes)
+
+
+def simulate_episodes(world: World, servers: Sequence[int]) -> npt.NDArray[np.void]:
+    """All episodes of these servers (records `EPISODE`), without their samples."""
+    spec, found = world.spec, []
+    for cell in cells_of(world, servers):
+        _, episodes = world.events(cell, spec.first_step, spec.steps)
+        found.append(finished_episodes(world, cell, episodes, spec.first_step + spec.steps))
+    return np.concatenate(found)
+
+
+def truth_tables(
+    world: World, servers: Sequence[int], episodes: npt.NDArray[np.void]
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """`INCIDENTS`, `MAINTENANCE` and `TOPOLOGY` of these servers."""
+    end = world.spec.first_step + world.spec.steps
+    return (
+        incident_table(world.layout, episodes, end),
+        maintenance_table(world.layout, servers, end),
+        topology_table(world.layout, servers),
     )
 
 
-def simulate_arrays(
-    schedule: Schedule, servers: Sequence[int], injected: Mapping[int, Sequence[Episode]] | None = None
-) -> SimulatedArrays:
-    """Samples of these servers as arrays; `injected` adds episodes to a server's own (by index)."""
-    spec = schedule.spec
-    outside = [server for server in servers if not 0 <= server < spec.servers]
+def cells_of(world: World, servers: Sequence[int]) -> list[Cell]:
+    """The servers by cell, each cell's in the order of their names. Raises `UsageError` for one outside the fleet."""
+    outside = [server for server in servers if not 0 <= server < world.spec.servers]
     if outside or not servers:
-        raise UsageError(f"servers {outside} are not in the fleet; give some of 0 to {spec.servers - 1}")
-    ordered = sorted(servers, key=schedule.layout.name)
-    extra = injected or {}
-    traits = draw_traits(schedule.layout, ordered)
-    episodes = [(*schedule.episodes(server), *extra.get(server, ())) for server in ordered]
-    planned = [schedule.windows(server) for server in ordered]
-    effects = effects_of(traits, episodes, planned, spec.steps)
-    effects.offline[:, 0] = False  # a span begins with a running fleet
-    values = observe(spec, ordered, traits, effects)
-    stored = {name: _stored(name, series, effects.offline) for name, series in values.items()}
-    maintenance = np.zeros(effects.offline.shape, dtype=bool)
-    for row, windows in enumerate(planned):
-        for window in windows:
-            maintenance[row, window.start : window.end] = True
-    times = spec.start_seconds + STEP_SECONDS * np.arange(spec.steps, dtype=np.int64)
-    dense = np.moveaxis(np.stack([series.astype(np.float32) for series in stored.values()]), 0, 2)
-    codes = profile_codes(traits.profiles)
-    states = observed_state(dense, METRIC_NAMES, codes, times, maintenance, spec.timezone)
-    names = tuple(schedule.layout.name(server) for server in ordered)
-    return SimulatedArrays(names, traits.profiles, spec.start_seconds, stored, states, effects.offline)
+        raise UsageError(f"servers {outside} are not in the fleet; give some of 0 to {world.spec.servers - 1}")
+    cells = [list(found) for _, found in groupby(sorted(servers), key=lambda server: server // CELL_SERVERS)]
+    return [world.cell(sorted(found, key=world.layout.name)) for found in cells]
 
 
-def _stored(name: str, series: npt.NDArray[np.floating], offline: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
-    dtype: type[np.floating] = np.float64 if name == "uptime_seconds" else np.float32
-    kept: npt.NDArray[np.floating] = series.astype(dtype)
-    kept[offline] = np.nan
-    return kept
+def arrays_of(world: World, cells: Sequence[Cell], runs: Sequence[Run], first: int) -> SimulatedArrays:
+    """What several cells' runs gave, as one, by the servers' names. `first` is the first step of the runs."""
+    layout = world.layout
+    indices = [int(server) for cell in cells for server in cell.servers[cell.rows]]
+    names = [layout.name(server) for server in indices]
+    values, uptime, flags = runs[0].values, runs[0].uptime, runs[0].flags
+    if len(runs) > 1:
+        order = sorted(range(len(names)), key=lambda place: names[place])
+        values = np.concatenate([run.values for run in runs], axis=1)[:, order]
+        uptime = np.concatenate([run.uptime for run in runs])[order]
+        flags = np.concatenate([run.flags for run in runs])[order]
+        names, indices = [names[place] for place in order], [indices[place] for place in order]
+    offline = (flags & NO_SAMPLE) != 0
+    values[-1] = uptime
+    values[:, offline] = np.nan
+    uptime[offline] = np.nan
+    profiles = tuple(layout.profile(server) for server in indices)
+    states = observed_state(
+        np.moveaxis(values, 0, 2),
+        METRIC_NAMES,
+        profile_codes(profiles),
+        STEP_SECONDS * (first + np.arange(flags.shape[1], dtype=np.int64)),
+        (flags & MAINTENANCE) != 0,
+        world.spec.timezone,
+    )
+    stored: dict[str, npt.NDArray[np.floating]] = dict(zip(METRIC_NAMES, values, strict=True))
+    return SimulatedArrays(
+        tuple(names), profiles, first * STEP_SECONDS, stored | {METRIC_NAMES[-1]: uptime}, states, flags
+    )

@@ -12,7 +12,7 @@ from fleetcast.contract.vocabulary import PROFILES, STEP_SECONDS, STEPS_PER_HOUR
 from fleetcast.errors import DatasetError, UsageError
 from fleetcast.simulate.calendar import TIMEZONE
 
-SIMULATOR_VERSION = 1  # changes whenever the same specification gives other values
+SIMULATOR_VERSION = 2  # changes whenever the same specification gives other values
 SOURCE_KIND = "simulated"
 DEFAULT_START = datetime(2026, 1, 8, 5, tzinfo=UTC)  # a Thursday, midnight in New York
 
@@ -30,6 +30,8 @@ class FleetSpec(BaseModel):
     incidents_per_day: float = Field(0.1, description="incidents a server and day that no upstream server caused")
     fizzle_share: float = Field(0.2, description="share of precursors that come to nothing")
     sudden_share: float = Field(0.15, description="share of incidents that strike without a precursor")
+    noise: float = Field(1.0, description="scale of all noise and of batch work and shocks; 0 is none")
+    dirt: float = Field(0.0, description="share of samples that are lost; as many come late, twice or out of order")
 
     @field_validator("start")
     @classmethod
@@ -57,6 +59,9 @@ class FleetSpec(BaseModel):
             raise UsageError(f"hours is {self.hours:g}; give at least {1 / STEPS_PER_HOUR:.4f} (one step of 5 minutes)")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}; give a whole number from 0 to 2^63 - 1")
+        for name, high in (("noise", 3.0), ("dirt", 0.5)):
+            if not 0 <= getattr(self, name) <= high:
+                raise UsageError(f"{name} is {getattr(self, name):g}; give 0 to {high:g}")
         if not 0 <= self.incidents_per_day <= 24:
             raise UsageError(f"incidents_per_day is {self.incidents_per_day:g}; give 0 to 24 a server and day")
         for name in ("fizzle_share", "sudden_share"):
@@ -73,6 +78,11 @@ class FleetSpec(BaseModel):
     def start_seconds(self) -> int:
         """Unix seconds of the first step."""
         return int(self.start.timestamp())
+
+    @property
+    def first_step(self) -> int:
+        """The first step, counted from the Unix epoch."""
+        return self.start_seconds // STEP_SECONDS
 
     @property
     def timezone(self) -> str:

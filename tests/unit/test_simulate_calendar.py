@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fleetcast.contract.vocabulary import PROFILES, STEPS_PER_DAY, STEPS_PER_HOUR
-from fleetcast.simulate.calendar import TIMEZONE, MarketTime, is_business_hour, market_time
+from fleetcast.simulate.calendar import TIMEZONE, MarketTime, market_time
 from fleetcast.simulate.profiles import COURSES, SMOOTH_STEPS, day_curve
 
 
@@ -48,9 +48,9 @@ def test_month_and_quarter_ends_are_marked_on_the_last_sessions() -> None:
 @pytest.mark.parametrize("day", ["2026-03-06", "2026-03-09", "2026-10-30", "2026-11-02"])
 def test_hours_are_local_across_daylight_saving(day: str) -> None:
     assert _from(f"{day}T09:30", 1).hour[0] == pytest.approx(9.5)
-    local = datetime.fromisoformat(f"{day}T08:00").replace(tzinfo=ZoneInfo(TIMEZONE))
-    assert is_business_hour(int(local.timestamp()))
-    assert not is_business_hour(int(local.timestamp()) - 300)
+    around_eight = _from(f"{day}T07:55", 1)
+    np.testing.assert_array_equal(around_eight.busy[:2], [False, True])
+    np.testing.assert_array_equal(around_eight.slot[:2], [95, 96])
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetcast.simulate.episodes import Schedule
 from fleetcast.simulate.simulator import SimulatedArrays, simulate, simulate_arrays
 from fleetcast.simulate.spec import FleetSpec
+from fleetcast.simulate.world import World
 
 
 def _arrays(spec: FleetSpec, servers: list[int] | range) -> SimulatedArrays:
-    return simulate_arrays(Schedule(spec), servers)
+    return simulate_arrays(World(spec), servers)[0]
 
 
 def _assert_same(left: SimulatedArrays, right: SimulatedArrays, steps: int) -> None:
@@ -54,8 +54,14 @@ def test_values_do_not_depend_on_the_shard(seed: int, servers: list[int]) -> Non
 
 
 def test_values_do_not_depend_on_the_rest_of_the_fleet() -> None:
-    small, large = (FleetSpec(servers=servers, hours=48, incidents_per_day=1.0) for servers in (25, 60))
-    _assert_same(_arrays(large, range(60)), _arrays(small, range(25)), small.steps)
+    large = FleetSpec(servers=60, hours=48, incidents_per_day=1.0)
+    whole = _arrays(large, range(60))
+    for servers in (1, 13, 25, 31, 59):  # also in the middle of a cell
+        small = large.model_copy(update={"servers": servers})
+        _assert_same(whole, _arrays(small, range(servers)), small.steps)
+        assert simulate(small).topology.to_pylist() == [
+            row for row in simulate(large, range(servers)).topology.to_pylist()
+        ]
 
 
 @pytest.mark.parametrize("step_hours", [1 / 12, 0.25])

@@ -6,29 +6,44 @@ from collections import Counter
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
 from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TOPOLOGY
 from fleetcast.contract.vocabulary import PROFILES
 from fleetcast.simulate.calendar import TIMEZONE
-from fleetcast.simulate.episodes import Schedule
+from fleetcast.simulate.episode_steps import EPISODE
 from fleetcast.simulate.kinds import CHANNELS, KINDS, kinds_of
-from fleetcast.simulate.simulator import simulate
+from fleetcast.simulate.layout import Layout
+from fleetcast.simulate.simulator import simulate, simulate_episodes, truth_tables
 from fleetcast.simulate.spec import FleetSpec
-from fleetcast.simulate.truth import incident_table, maintenance_table, topology_table
+from fleetcast.simulate.world import World
 
 SPEC = FleetSpec(servers=100, hours=24 * 60, seed=3)
 
 
 @pytest.fixture(scope="module")
-def schedule() -> Schedule:
-    return Schedule(SPEC)
+def layout() -> Layout:
+    return Layout(SPEC)
 
 
 @pytest.fixture(scope="module")
-def incidents(schedule: Schedule) -> pa.Table:
-    return incident_table(schedule, [one for server in range(SPEC.servers) for one in schedule.episodes(server)])
+def episodes() -> npt.NDArray[np.void]:
+    found = simulate_episodes(World(SPEC), range(SPEC.servers))
+    assert found.dtype == EPISODE
+    return found
+
+
+@pytest.fixture(scope="module")
+def truth(episodes: npt.NDArray[np.void]) -> tuple[pa.Table, pa.Table, pa.Table]:
+    return truth_tables(World(SPEC), range(SPEC.servers), episodes)
+
+
+@pytest.fixture(scope="module")
+def incidents(truth: tuple[pa.Table, pa.Table, pa.Table]) -> pa.Table:
+    return truth[0]
 
 
 def test_the_rate_is_the_one_asked_for(incidents: pa.Table) -> None:
@@ -36,11 +51,11 @@ def test_the_rate_is_the_one_asked_for(incidents: pa.Table) -> None:
     assert own / (SPEC.servers * SPEC.hours / 24) == pytest.approx(0.1, rel=0.12)
 
 
-def test_there_are_many_kinds_each_where_it_belongs(incidents: pa.Table, schedule: Schedule) -> None:
+def test_there_are_many_kinds_each_where_it_belongs(incidents: pa.Table, layout: Layout) -> None:
     assert incidents.schema == INCIDENTS
     assert set(incidents["kind"].to_pylist()) == set(KINDS)
     assert len(KINDS) >= 8
-    names = {schedule.layout.name(server): schedule.layout.profile(server) for server in range(SPEC.servers)}
+    names = {layout.name(server): layout.profile(server) for server in range(SPEC.servers)}
     for row in incidents.to_pylist():
         if row["cause"] is None:
             assert names[row["server"]] in KINDS[row["kind"]].weights
@@ -70,17 +85,19 @@ def test_rows_are_in_order_and_ids_distinct(incidents: pa.Table) -> None:
         assert row["precursor_start"] <= row["onset"] < row["end"]
 
 
-def test_some_precursors_fizzle_out_and_are_not_listed(incidents: pa.Table, schedule: Schedule) -> None:
-    episodes = [one for server in range(SPEC.servers) for one in schedule.episodes(server) if one.cause is None]
-    fizzled = [one for one in episodes if one.end < one.onset]
-    assert 0.08 < len(fizzled) / len(episodes) < 0.25
-    assert not {one.incident for one in fizzled} & set(incidents["incident"].to_pylist())
+def test_some_precursors_fizzle_out_and_are_not_listed(incidents: pa.Table, episodes: npt.NDArray[np.void]) -> None:
+    own = episodes[episodes["cause"] < 0]
+    fizzled = own["onset"] < 0
+    assert 0.08 < fizzled.mean() < 0.25
+    assert (own["full"] == ~fizzled).all()
+    last = SPEC.first_step + SPEC.steps
+    assert (episodes["full"] & (episodes["onset"] >= 0) & (episodes["onset"] < last)).sum() == incidents.num_rows
 
 
-def test_cascades_follow_the_topology_with_a_lag(incidents: pa.Table, schedule: Schedule) -> None:
-    edges = {
-        (row["upstream"], row["downstream"]) for row in topology_table(schedule.layout, range(SPEC.servers)).to_pylist()
-    }
+def test_cascades_follow_the_topology_with_a_lag(
+    incidents: pa.Table, truth: tuple[pa.Table, pa.Table, pa.Table]
+) -> None:
+    edges = {(row["upstream"], row["downstream"]) for row in truth[2].to_pylist()}
     rows = {row["incident"]: row for row in incidents.to_pylist()}
     caused = [row for row in rows.values() if row["cause"] is not None]
     assert caused
@@ -92,13 +109,16 @@ def test_cascades_follow_the_topology_with_a_lag(incidents: pa.Table, schedule: 
     assert max(dependants.values()) >= 2
 
 
-def test_a_shard_knows_its_upstreams_without_them(schedule: Schedule) -> None:
-    for server in (0, 30, 77):
-        assert Schedule(SPEC).episodes(server) == schedule.episodes(server)
+def test_a_shard_knows_its_upstreams_without_them(episodes: npt.NDArray[np.void]) -> None:
+    for server in (0, 24, 30, 49, 77):
+        alone = simulate_episodes(World(SPEC), [server])
+        np.testing.assert_array_equal(alone, episodes[episodes["server"] == server])
 
 
-def test_maintenance_is_on_weekend_nights_and_reaches_beyond_the_span(schedule: Schedule) -> None:
-    table = maintenance_table(schedule, range(SPEC.servers))
+def test_maintenance_is_on_weekend_nights_and_reaches_beyond_the_span(
+    truth: tuple[pa.Table, pa.Table, pa.Table],
+) -> None:
+    table = truth[1]
     assert table.schema == MAINTENANCE
     end = SPEC.start + timedelta(hours=SPEC.hours)
     for row in table.to_pylist():
@@ -114,7 +134,7 @@ def test_servers_are_offline_only_in_maintenance_or_repair() -> None:
     shard = simulate(spec)
     assert shard.topology.schema == TOPOLOGY
     allowed = [(row["server"], row["start"], row["end"]) for row in shard.maintenance.to_pylist()]
-    repair = timedelta(minutes=25)
+    repair = timedelta(hours=2)
     broken = [row for row in shard.incidents.to_pylist() if row["kind"] == "hardware_failure"]
     allowed += [(row["server"], row["end"], row["end"] + repair) for row in broken]
     grid = {spec.start + timedelta(minutes=5 * step) for step in range(spec.steps)}

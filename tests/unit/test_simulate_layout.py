@@ -57,7 +57,29 @@ def test_dependencies_stay_in_the_cell_and_among_the_fleet(servers: int) -> None
             assert edge in layout.downstreams(edge.upstream)
 
 
-def test_in_a_whole_cell_nothing_lacks_what_it_needs() -> None:
-    layout = Layout(FleetSpec())
-    for server in range(25):
-        assert len(layout.upstreams(server)) == len(UPSTREAM_PROFILES.get(layout.profile(server), ()))
+def test_a_server_has_all_it_needs_as_soon_as_an_earlier_one_offers_it() -> None:
+    layout = Layout(FleetSpec(servers=100))
+    for server in range(100):
+        needed = UPSTREAM_PROFILES.get(layout.profile(server), ())
+        earlier = {layout.profile(other) for other in layout.cell(server) if other < server}
+        found = layout.upstreams(server)
+        assert [layout.profile(edge.upstream) for edge in found] == [name for name in needed if name in earlier]
+        assert all(edge.upstream < server for edge in found)
+
+
+@given(st.integers(1, 120))
+@settings(max_examples=25, deadline=None)
+def test_dependencies_do_not_change_when_the_fleet_grows(servers: int) -> None:
+    small, large = Layout(FleetSpec(servers=servers)), Layout(FleetSpec(servers=120))
+    for server in range(servers):
+        assert small.upstreams(server) == large.upstreams(server)
+        assert small.name(server) == large.name(server)
+
+
+def test_what_a_server_depends_on_comes_with_it() -> None:
+    layout = Layout(FleetSpec(servers=100))
+    for server in range(100):
+        needed = layout.with_upstreams([server])
+        assert server in needed
+        for one in needed:
+            assert {edge.upstream for edge in layout.upstreams(one)} <= set(needed)
