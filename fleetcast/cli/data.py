@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from fleetcast.cli.output import JSON_OPTION, print_json, say, show
-from fleetcast.cli.parse import parse_time
+from fleetcast.cli.parse import parse_time, parse_words
 
 if TYPE_CHECKING:
     from fleetcast.dataset.manifest import Manifest
@@ -30,20 +30,41 @@ def register(app: typer.Typer) -> None:
 def simulate(
     out: str = typer.Option(..., help="Folder or URI of the new dataset."),
     servers: int = typer.Option(25, help="Number of servers."),
-    hours: float = typer.Option(168.0, help="Length of the span."),
+    hours: float | None = typer.Option(None, help="Length of the span; default 168."),
     seed: int = typer.Option(7, help="Another seed is another fleet."),
-    start: str | None = typer.Option(None, help="First time stamp, ISO 8601; default a fixed Monday."),
+    start: str | None = typer.Option(None, help="First time stamp, ISO 8601; default a fixed Thursday."),
+    end: str | None = typer.Option(None, help="Where the span ends, ISO 8601, instead of --hours."),
+    profiles: str | None = typer.Option(None, help="Profiles that occur, separated by commas; default all seven."),
+    incidents_per_day: float | None = typer.Option(None, help="Incidents a server and day that no other one caused."),
+    scenario: str = typer.Option("healthy", help="Trouble beside the fleet's own: degrading, critical, cascade."),
+    scenario_after: float = typer.Option(0.0, help="Hours from the start to the scenario's first wave."),
+    noise: float = typer.Option(1.0, help="Scale of the noise; 0 is none."),
+    dirt: float = typer.Option(0.0, help="Share of samples that are lost; as many come late and twice (arrivals/)."),
     shard_servers: int = typer.Option(25, help="Servers a part."),
+    workers: int | None = typer.Option(None, help="Tasks that run at once; default as many as there are cores."),
     overwrite: bool = typer.Option(False, help="Replace another dataset in the folder."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Simulate a fleet with Ray Data: samples, incidents, topology, planned maintenance."""
-    from fleetcast.simulate.spec import FleetSpec
+    """Simulate a fleet with Ray Data: samples, incidents, topology, planned maintenance.
 
-    moment = parse_time(start)
-    fields: dict[str, Any] = {"servers": servers, "hours": hours, "seed": seed}
-    spec = FleetSpec(**fields if moment is None else {**fields, "start": moment})
-    manifest = simulate_fleet(spec, out, shard_servers, overwrite)
+    The same command finishes a run that was interrupted.
+    """
+    from fleetcast.simulate.spec import make_spec
+
+    spec = make_spec(
+        parse_time(start),
+        parse_time(end),
+        hours,
+        servers=servers,
+        seed=seed,
+        profiles=parse_words(profiles),
+        incidents_per_day=incidents_per_day,
+        scenario=scenario,
+        scenario_after=scenario_after,
+        noise=noise,
+        dirt=dirt,
+    )
+    manifest = simulate_fleet(spec, out, shard_servers, overwrite, workers)
     show(
         {
             "dataset": out,
@@ -58,16 +79,16 @@ def simulate(
     )
 
 
-def simulate_fleet(spec: FleetSpec, out: str, shard_servers: int = 25, overwrite: bool = False) -> Manifest:
+def simulate_fleet(
+    spec: FleetSpec, out: str, shard_servers: int = 25, overwrite: bool = False, workers: int | None = None
+) -> Manifest:
     """Simulate into a folder or URI and draw `overview.png` next to the data."""
     from fleetcast.dataset.reader import Dataset
-    from fleetcast.runtime import connect
     from fleetcast.settings import Settings
     from fleetcast.simulate.overview import write_overview
     from fleetcast.simulate.shards import simulate_dataset
 
-    connect(Settings().ray, log_to_driver=False)
-    manifest = simulate_dataset(spec, out, shard_servers=shard_servers, overwrite=overwrite)
+    manifest = simulate_dataset(spec, out, shard_servers, workers, overwrite, ray_settings=Settings().ray)
     write_overview(Dataset.open(out))
     return manifest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Action(IntEnum):
@@ -24,3 +25,8 @@ END_FORCED = 102  # end a forced episode, as if repaired
 
 INPUT = np.dtype([("step", "i8"), ("server", "i8"), ("code", "i4"), ("kind", "i4"), ("value", "f4")], align=True)
 NO_INPUTS = np.zeros(0, INPUT)
+
+
+def between(inputs: npt.NDArray[np.void], first: int, steps: int) -> npt.NDArray[np.void]:
+    """The inputs of `steps` steps from `first` on."""
+    return inputs[(inputs["step"] >= first) & (inputs["step"] < first + steps)]

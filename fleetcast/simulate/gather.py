@@ -34,6 +34,17 @@ def gather_runs(values: npt.NDArray[Any], begins: npt.NDArray[np.int64], ends: n
 
 
 @compiled_and_kept
+def blank_runs(flags: Any, values: Any, uptime: Any) -> None:
+    """Set `values` [metric, server, time] and `uptime` [server, time] to NaN where there is no sample."""
+    for row in range(flags.shape[0]):
+        for t in range(flags.shape[1]):
+            if (flags[row, t] & NO_SAMPLE) != 0:
+                uptime[row, t] = np.nan
+                for metric in range(values.shape[0]):
+                    values[metric, row, t] = np.nan
+
+
+@compiled_and_kept
 def _gather(flat: Any, begins: Any, ends: Any, out: Any) -> None:
     at = 0
     for i in range(len(begins)):

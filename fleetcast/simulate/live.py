@@ -15,11 +15,11 @@ import pyarrow as pa
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import UsageError
-from fleetcast.simulate.actions import END_FORCED, INPUT, Action
-from fleetcast.simulate.scenarios import scenario_inputs
+from fleetcast.simulate.actions import END_FORCED, FORCE, INPUT, Action, between
 from fleetcast.simulate.simulator import SimulatedArrays, arrays_of, cells_of
 from fleetcast.simulate.spec import FleetSpec, spec_of_source
 from fleetcast.simulate.truth import finished_episodes, incident_table, maintenance_table
+from fleetcast.simulate.waves import fleet_inputs, scenario_inputs
 from fleetcast.simulate.world import Cell, Run, World
 
 DAY = STEPS_PER_DAY
@@ -46,7 +46,7 @@ class LiveFleet:
         self._spec = spec
         self._world = World(spec)
         self._cells = cells_of(self._world, range(spec.servers))
-        self._inputs = np.zeros(0, INPUT)
+        self._inputs = fleet_inputs(spec)
         self._moments = [_Moment(tuple(cell.state.copy() for cell in self._cells), self._world.fleet_state())]
         self._episodes: list[npt.NDArray[np.void]] = []
         self._runs: OrderedDict[int, list[Run]] = OrderedDict()
@@ -95,7 +95,7 @@ class LiveFleet:
         if scenario == "healthy":
             ends = [(step, server, END_FORCED, 0, 0) for server in range(self._spec.servers)]
             added = np.array(ends, INPUT)
-        begun = self._inputs[(self._inputs["step"] < step) | (self._inputs["code"] < END_FORCED - 2)]
+        begun = self._inputs[(self._inputs["step"] < step) | (self._inputs["code"] < FORCE)]
         self._give(np.concatenate([begun, added]), step)
         struck = {int(one["server"]) for one in added if one["step"] == step and one["code"] != END_FORCED}
         return tuple(self._world.layout.name(server) for server in sorted(struck))
@@ -174,16 +174,12 @@ class LiveFleet:
         runs, states = [], []
         for cell, state in zip(self._cells, self._moments[day].cells, strict=True):
             now = _at(cell, state)
-            runs.append(self._world.run(now, first, DAY, shared, inputs=self._between(first)))
+            runs.append(self._world.run(now, first, DAY, shared, inputs=between(self._inputs, first, DAY)))
             states.append(now.state)
         self._runs[day] = runs
         if day + 1 == len(self._moments):
             self._moments.append(_Moment(tuple(states), shared_state))
             self._episodes.append(np.concatenate([run.episodes for run in runs]))
-
-    def _between(self, first: int) -> npt.NDArray[np.void]:
-        steps = self._inputs["step"]
-        return self._inputs[(steps >= first) & (steps < first + DAY)]
 
     def _indices(self, servers: Iterable[str] | None) -> list[int] | None:
         if servers is None:

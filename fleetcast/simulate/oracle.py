@@ -19,9 +19,11 @@ from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
 from fleetcast.contract.schema import TIMESTAMP, forecast_schema, quantile_column
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEP_SECONDS
 from fleetcast.errors import UsageError
+from fleetcast.simulate.actions import between
 from fleetcast.simulate.episode_steps import STRIKE
 from fleetcast.simulate.simulator import cells_of
 from fleetcast.simulate.spec import FleetSpec
+from fleetcast.simulate.waves import fleet_inputs
 from fleetcast.simulate.world import Cell, World
 
 INCIDENT_STEPS = (6, 24, 96)  # 30 min, 2 h, 8 h
@@ -109,7 +111,8 @@ def oracle_forecast(
         at = slice(len(names), len(names) + len(cell.rows))
         shared_state, now = world.fleet_state(), spec.first_step
         for number, step in enumerate(steps):
-            world.run(cell, now, step + 1 - now, world.shared(shared_state, now, step + 1 - now))
+            shared = world.shared(shared_state, now, step + 1 - now)
+            world.run(cell, now, step + 1 - now, shared, inputs=between(fleet_inputs(spec), now, step + 1 - now))
             now = step + 1
             values, struck = _futures(world, cell, shared_state, now, horizon, samples, columns)
             quantiles[number, at], errors[number, at] = _quantiles(values, levels)

@@ -5,7 +5,6 @@ The same specification gives the same bytes whatever the workers; a run that was
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,20 +15,19 @@ import ray
 import ray.data
 
 from fleetcast.contract.metrics import METRIC_NAMES
-from fleetcast.dataset.manifest import MANIFEST, Manifest, Part
+from fleetcast.dataset.manifest import Manifest, Part
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import describe_part, part_name, write_manifest, write_part
 from fleetcast.errors import DatasetError, FleetCastError, UsageError
 from fleetcast.runtime import connect, quiet_ray_data
 from fleetcast.settings import RaySettings
+from fleetcast.simulate import dirt
+from fleetcast.simulate.claim import RECORD, SIDE_TABLES, claimed, record_of, sweep
 from fleetcast.simulate.progress import SimulationProgress
-from fleetcast.simulate.simulator import simulate_arrays, simulate_episodes, truth_tables
+from fleetcast.simulate.simulator import SimulatedArrays, simulate_arrays, simulate_episodes, truth_tables
 from fleetcast.simulate.spec import FleetSpec
 from fleetcast.simulate.world import World
 
-RECORD = "simulation.json"  # what is being simulated into the folder; written first, kept
-SIDE_TABLES = ("incidents.parquet", "maintenance.parquet", "topology.parquet")
-OVERVIEW = "overview.png"
 _SHARD_RESULT = pa.schema(
     [
         ("part", pa.string()),
@@ -73,21 +71,21 @@ def simulate_dataset(
 
     Raises:
         UsageError: `shard_servers` or `workers` is below 1.
-        DatasetError: the folder holds another dataset, or cannot be written.
+        DatasetError: the folder holds another dataset, another simulation writes to it, or it cannot be written; what
+            this run had made is deleted then.
     """
     if shard_servers < 1 or (workers is not None and workers < 1):
         raise UsageError(f"shard_servers is {shard_servers} and workers {workers}; both are at least 1")
-    storage = Storage(out)
-    _claim(storage, spec, shard_servers, overwrite)
-    connect(ray_settings or RaySettings())
-    made = []
-    with SimulationProgress(spec.servers, progress) as shown:
-        for shard in _shards(spec, os.fspath(out), shard_servers, workers):
-            made.append(shard)
-            shown.advance(len(shard.part.servers), shard.part.rows, shard.kept)
-    _write_truth(storage, sorted(made, key=lambda shard: shard.part.name))
-    _sweep(storage)
-    return write_manifest(storage, [shard.part for shard in made], METRIC_NAMES, spec.timezone, spec.source())
+    with claimed(Storage(out), record_of(spec, shard_servers), overwrite) as storage:
+        connect(ray_settings or RaySettings(), log_to_driver=False)
+        made = []
+        with SimulationProgress(spec.servers, progress) as shown:
+            for shard in _shards(spec, storage, shard_servers, workers):
+                made.append(shard)
+                shown.advance(len(shard.part.servers), shard.part.rows, shard.kept)
+        _write_truth(storage, sorted(made, key=lambda shard: shard.part.name))
+        sweep(storage)
+        return write_manifest(storage, [shard.part for shard in made], METRIC_NAMES, spec.timezone, spec.source())
 
 
 def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers: int) -> Shard:
@@ -101,8 +99,18 @@ def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers:
         episodes = simulate_episodes(world, servers)
         return Shard(found, True, dict(zip(SIDE_TABLES, truth_tables(world, servers, episodes), strict=True)))
     arrays, episodes = simulate_arrays(world, servers)
+    if spec.dirt:
+        _write_arrivals(spec, storage, number, arrays)
     part = write_part(storage, number, arrays.encoded(), METRIC_NAMES, in_order=True)
     return Shard(part, False, dict(zip(SIDE_TABLES, truth_tables(world, servers, episodes), strict=True)))
+
+
+def _write_arrivals(spec: FleetSpec, storage: Storage, number: int, arrays: SimulatedArrays) -> None:
+    """The part's samples as they arrived, before the part itself: where the part is, they are too."""
+    indices = dict(zip(arrays.servers, arrays.indices, strict=True))
+    folder = dirt.arrivals_of(storage)
+    folder.create()
+    folder.write_table(part_name(number), dirt.arrivals(arrays.table(), spec.seed, indices, spec.dirt))
 
 
 def _finished_part(storage: Storage, name: str) -> Part | None:
@@ -115,21 +123,28 @@ def _finished_part(storage: Storage, name: str) -> Part | None:
         return None
 
 
-def _shards(spec: FleetSpec, out: str, shard_servers: int, workers: int | None) -> Iterator[Shard]:
-    """The shards in the order in which they are done."""
-    shards = -(-spec.servers // shard_servers)
+def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int | None) -> Iterator[Shard]:
+    """The shards in the order in which they are done.
+
+    At the first error the others are called off, and it is raised when none is running any more.
+    """
+    shards, error = -(-spec.servers // shard_servers), ""
     with quiet_ray_data():
         done = ray.data.range(shards, override_num_blocks=shards).map_batches(
-            _shard_task(spec, out, shard_servers),
+            _shard_task(spec, storage.location, shard_servers),
             batch_size=None,
             batch_format="pyarrow",
             compute=None if workers is None else ray.data.TaskPoolStrategy(size=min(workers, shards)),
         )
         for row in done.iter_rows():
-            if row["error"]:
-                raise DatasetError(row["error"])
-            truth = {name: pa.ipc.open_stream(row[name]).read_all() for name in SIDE_TABLES}
-            yield Shard(Part.model_validate_json(row["part"]), row["kept"], truth)
+            if row["error"] and not error:
+                error = row["error"]
+                storage.delete(RECORD)
+            if not error:
+                truth = {name: pa.ipc.open_stream(row[name]).read_all() for name in SIDE_TABLES}
+                yield Shard(Part.model_validate_json(row["part"]), row["kept"], truth)
+    if error:
+        raise DatasetError(error)
 
 
 def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], pa.Table]:
@@ -139,6 +154,8 @@ def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.T
         rows: list[dict[str, Any]] = []
         for number in batch["id"].to_pylist():
             try:
+                if not Storage(out).exists(RECORD):
+                    raise DatasetError(f"the simulation into {out} was called off")
                 shard = simulate_part(spec, Storage(out), number, shard_servers)
                 truth = {name: _stream(table) for name, table in shard.truth.items()}
                 rows.append({"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth})
@@ -155,37 +172,6 @@ def _stream(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
-
-
-def _claim(storage: Storage, spec: FleetSpec, shard_servers: int, overwrite: bool) -> None:
-    """Record what is simulated into the folder. Raises `DatasetError` when something else is there."""
-    record = {"source": spec.source(), "shard_servers": shard_servers}
-    content = (json.dumps(record, indent=1) + "\n").encode()
-    names = storage.names()
-    ours = [name for name in names if _is_dataset_file(name)]
-    if ours and not (RECORD in names and storage.read_bytes(RECORD) == content):
-        if not overwrite:
-            raise DatasetError(
-                f"{storage.location} holds another dataset ({len(ours)} files, for example {ours[0]}): "
-                "choose another folder, or ask to overwrite it"
-            )
-        for name in sorted(ours, key=lambda name: name != MANIFEST):  # unseen first, then deleted
-            storage.delete(name)
-    storage.create()
-    _sweep(storage)
-    storage.write_bytes(RECORD, content)
-
-
-def _is_dataset_file(name: str) -> bool:
-    is_part = name.startswith("part-") and name.endswith(".parquet")
-    return is_part or name in (MANIFEST, RECORD, OVERVIEW, *SIDE_TABLES)
-
-
-def _sweep(storage: Storage) -> None:
-    """Delete the half-written files that a killed process left."""
-    for name in storage.names():
-        if name.startswith(".") and name.endswith(".partial"):
-            storage.delete(name)
 
 
 def _write_truth(storage: Storage, shards: Sequence[Shard]) -> None:

@@ -13,13 +13,16 @@ import pyarrow as pa
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.schema import TIMESTAMP, sample_schema
 from fleetcast.contract.states import observed_state
-from fleetcast.contract.vocabulary import STATES, STEP_SECONDS, UNKNOWN, profile_codes
+from fleetcast.contract.vocabulary import PROFILES, STATES, STEP_SECONDS, UNKNOWN, profile_codes
 from fleetcast.errors import UsageError
+from fleetcast.simulate.actions import between
+from fleetcast.simulate.dirt import lost
 from fleetcast.simulate.episode_steps import MAINTENANCE, NO_SAMPLE
-from fleetcast.simulate.gather import gather_runs, kept_runs
+from fleetcast.simulate.gather import blank_runs, gather_runs, kept_runs
 from fleetcast.simulate.layout import CELL_SERVERS
 from fleetcast.simulate.spec import FleetSpec
 from fleetcast.simulate.truth import finished_episodes, incident_table, maintenance_table, topology_table
+from fleetcast.simulate.waves import fleet_inputs
 from fleetcast.simulate.world import Cell, Run, World
 
 _WORDS = pa.array([UNKNOWN, *STATES])
@@ -30,11 +33,12 @@ class SimulatedArrays:
     """Samples of some servers on the grid.
 
     `values` holds each metric as [server, time] (float32, uptime float64), NaN where a server has no sample; `states`
-    are state codes [server, time]; `flags` bits of `episode_steps` (ground truth); step i is at `start` + 300 i Unix
-    seconds.
+    are state codes [server, time]; `flags` bits of `episode_steps` (ground truth); `indices` are the servers' in the
+    fleet; step i is at `start` + 300 i Unix seconds.
     """
 
     servers: tuple[str, ...]
+    indices: tuple[int, ...]
     profiles: tuple[str, ...]
     start: int
     values: dict[str, npt.NDArray[np.floating]]
@@ -56,12 +60,13 @@ class SimulatedArrays:
         steps = self.flags[:, first:last].shape[1]
         counts = np.zeros(len(self.servers), np.int64)
         np.add.at(counts, begins // steps, ends - begins)
-        owners = pa.array(np.repeat(np.arange(len(self.servers), dtype=np.int32), counts))
+        owners = np.repeat(np.arange(len(self.servers), dtype=np.int32), counts)
+        kinds = np.array([PROFILES.index(profile) for profile in self.profiles], np.int32)
         times = np.tile(self.start + STEP_SECONDS * (np.arange(steps) + first), len(self.servers))
         return pa.table(
             {
-                "server": pa.DictionaryArray.from_arrays(owners, pa.array(self.servers)),
-                "profile": pa.DictionaryArray.from_arrays(owners, pa.array(self.profiles)),
+                "server": pa.DictionaryArray.from_arrays(pa.array(owners), pa.array(self.servers)),
+                "profile": pa.DictionaryArray.from_arrays(pa.array(kinds[owners]), pa.array(PROFILES)),
                 "timestamp": pa.array(gather_runs(times, begins, ends)).view(TIMESTAMP),
                 "state": pa.DictionaryArray.from_arrays(
                     pa.array(gather_runs(self.states[:, first:last], begins, ends)), _WORDS
@@ -100,11 +105,12 @@ def simulate_arrays(world: World, servers: Sequence[int]) -> tuple[SimulatedArra
     spec = world.spec
     cells = cells_of(world, servers)
     shared = world.shared(world.fleet_state(), spec.first_step, spec.steps)
+    inputs = fleet_inputs(spec)
     runs, episodes = [], []
     for cell in cells:
-        run = world.run(cell, spec.first_step, spec.steps, shared)
+        run = world.run(cell, spec.first_step, spec.steps, shared, inputs=between(inputs, spec.first_step, spec.steps))
         runs.append(run)
-        episodes.append(finished_episodes(world, cell, run.episodes, spec.first_step + spec.steps))
+        episodes.append(finished_episodes(world, cell, run.episodes, spec.first_step + spec.steps, inputs))
     return arrays_of(world, cells, runs, spec.first_step), np.concatenate(episodes)
 
 
@@ -112,8 +118,11 @@ def simulate_episodes(world: World, servers: Sequence[int]) -> npt.NDArray[np.vo
     """All episodes of these servers (records `EPISODE`), without their samples."""
     spec, found = world.spec, []
     for cell in cells_of(world, servers):
-        _, episodes = world.events(cell, spec.first_step, spec.steps)
-        found.append(finished_episodes(world, cell, episodes, spec.first_step + spec.steps))
+        inputs = fleet_inputs(spec)
+        _, episodes = world.events(
+            cell, spec.first_step, spec.steps, inputs=between(inputs, spec.first_step, spec.steps)
+        )
+        found.append(finished_episodes(world, cell, episodes, spec.first_step + spec.steps, inputs))
     return np.concatenate(found)
 
 
@@ -150,10 +159,11 @@ def arrays_of(world: World, cells: Sequence[Cell], runs: Sequence[Run], first: i
         uptime = np.concatenate([run.uptime for run in runs])[order]
         flags = np.concatenate([run.flags for run in runs])[order]
         names, indices = [names[place] for place in order], [indices[place] for place in order]
-    offline = (flags & NO_SAMPLE) != 0
+    if world.spec.dirt:
+        gone = lost(world.spec.seed, indices, first, flags.shape[1], world.spec.dirt)
+        flags = flags | np.where(gone, np.uint8(NO_SAMPLE), np.uint8(0))
     values[-1] = uptime
-    values[:, offline] = np.nan
-    uptime[offline] = np.nan
+    blank_runs(flags, values, uptime)
     profiles = tuple(layout.profile(server) for server in indices)
     states = observed_state(
         np.moveaxis(values, 0, 2),
@@ -164,6 +174,5 @@ def arrays_of(world: World, cells: Sequence[Cell], runs: Sequence[Run], first: i
         world.spec.timezone,
     )
     stored: dict[str, npt.NDArray[np.floating]] = dict(zip(METRIC_NAMES, values, strict=True))
-    return SimulatedArrays(
-        tuple(names), profiles, first * STEP_SECONDS, stored | {METRIC_NAMES[-1]: uptime}, states, flags
-    )
+    stored[METRIC_NAMES[-1]] = uptime
+    return SimulatedArrays(tuple(names), tuple(indices), profiles, first * STEP_SECONDS, stored, states, flags)

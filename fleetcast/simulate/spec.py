@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fleetcast.contract.vocabulary import PROFILES, STEP_SECONDS, STEPS_PER_HOUR
 from fleetcast.errors import DatasetError, UsageError
 from fleetcast.simulate.calendar import TIMEZONE
+from fleetcast.simulate.scenarios import scenario
 
 SIMULATOR_VERSION = 2  # changes whenever the same specification gives other values
 SOURCE_KIND = "simulated"
@@ -27,9 +28,13 @@ class FleetSpec(BaseModel):
     seed: int = Field(7, description="0 to 2^63 - 1; another seed is another fleet")
     start: datetime = Field(DEFAULT_START, description="first time stamp, with a time zone, on the 5-minute grid")
     profiles: tuple[str, ...] = Field(PROFILES, description="profiles that occur, in their shares of a fleet")
-    incidents_per_day: float = Field(0.1, description="incidents a server and day that no upstream server caused")
+    incidents_per_day: float = Field(
+        0.076, description="incidents a server and day that no upstream server caused; with cascades about 0.1"
+    )
     fizzle_share: float = Field(0.2, description="share of precursors that come to nothing")
     sudden_share: float = Field(0.15, description="share of incidents that strike without a precursor")
+    scenario: str = Field("healthy", description="trouble that is forced upon the fleet beside its own")
+    scenario_after: float = Field(0.0, description="hours from the start to the scenario's first wave")
     noise: float = Field(1.0, description="scale of all noise and of batch work and shocks; 0 is none")
     dirt: float = Field(0.0, description="share of samples that are lost; as many come late, twice or out of order")
 
@@ -62,6 +67,9 @@ class FleetSpec(BaseModel):
         for name, high in (("noise", 3.0), ("dirt", 0.5)):
             if not 0 <= getattr(self, name) <= high:
                 raise UsageError(f"{name} is {getattr(self, name):g}; give 0 to {high:g}")
+        scenario(self.scenario)
+        if not 0 <= self.scenario_after < 1e6:
+            raise UsageError(f"scenario_after is {self.scenario_after:g}; give hours from the start, at least 0")
         if not 0 <= self.incidents_per_day <= 24:
             raise UsageError(f"incidents_per_day is {self.incidents_per_day:g}; give 0 to 24 a server and day")
         for name in ("fizzle_share", "sudden_share"):
@@ -96,6 +104,24 @@ class FleetSpec(BaseModel):
             "simulator_version": SIMULATOR_VERSION,
             "spec": self.model_dump(mode="json"),
         }
+
+
+def make_spec(start: datetime | None, end: datetime | None, hours: float | None, **fields: Any) -> FleetSpec:
+    """A specification from a start and either an end or a length; a field that is None has its default.
+
+    Raises `UsageError` when both or neither fit, or for what `FleetSpec` refuses.
+    """
+    begin = DEFAULT_START if start is None else start
+    if end is not None:
+        if hours is not None:
+            raise UsageError("give either hours or an end, not both")
+        if begin.tzinfo is None or end.tzinfo is None:
+            raise UsageError("start and end need a time zone; write for example 2026-01-08T05:00Z")
+        if end <= begin:
+            raise UsageError(f"the end {end.isoformat()} is not after the start {begin.isoformat()}")
+        hours = (end - begin).total_seconds() / 3600
+    given = {"start": begin, "hours": hours, **fields}
+    return FleetSpec(**{name: value for name, value in given.items() if value is not None})
 
 
 def spec_of_source(source: Mapping[str, Any]) -> FleetSpec:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TOPOLOGY
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
-from fleetcast.simulate.actions import NO_INPUTS
+from fleetcast.simulate.actions import between
 from fleetcast.simulate.episode_steps import CASCADED_KIND, EPISODE
 from fleetcast.simulate.kinds import KIND_NAMES
 from fleetcast.simulate.layout import Layout
@@ -30,15 +30,14 @@ def finished_episodes(
     cell: Cell,
     episodes: npt.NDArray[np.void],
     end: int,
-    inputs: npt.NDArray[np.void] | None = None,
+    inputs: npt.NDArray[np.void],
 ) -> npt.NDArray[np.void]:
     """The episodes of the servers asked for, those under way at step `end` followed to their end.
 
     `cell` is at `end`; it is left as it is. `inputs` are those that come after `end`.
     """
     later = cell.copy()
-    given = NO_INPUTS if inputs is None else inputs[(inputs["step"] >= end) & (inputs["step"] < end + MARGIN)]
-    _, more = world.events(later, end, MARGIN, inputs=given)
+    _, more = world.events(later, end, MARGIN, inputs=between(inputs, end, MARGIN))
     found = np.concatenate([episodes, more, _open(later, end + MARGIN)])
     found = found[np.isin(found["server"], cell.servers[cell.rows])]
     return found[found["start"] < end]
