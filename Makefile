@@ -14,7 +14,7 @@ TEST_ENV := env -u RAY_ADDRESS -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test screenshot lint lock clean chromium
+.PHONY: help setup demo test screenshot lint lock clean chromium peers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,7 +24,7 @@ setup: $(VENV)/installed ## make .venv with the pinned dependencies and FleetCas
 demo: setup ## simulate, train, backtest, serve; dashboard at http://127.0.0.1:8000 (Ctrl-C stops everything)
 	@exec $(BIN)/fleetcast demo
 
-test: setup chromium lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
+test: setup chromium peers lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 screenshot: setup chromium ## renew the README's picture of the dashboard
@@ -64,6 +64,13 @@ $(VENV)/created:
 $(VENV)/installed: $(VENV)/created requirements.lock pyproject.toml
 	$(PIP) install -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+peers: $(VENV)/peers/installed ## the packages that benchmarks compare with, in an environment of their own
+
+$(VENV)/peers/installed: $(VENV)/created benchmarks/peers/requirements.lock
+	$(PYTHON) -m venv --clear $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip --disable-pip-version-check install -r benchmarks/peers/requirements.lock
 	@touch $@
 
 chromium:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -56,7 +58,7 @@ class Storage:
         except FileNotFoundError as error:
             raise DatasetError(f"{self.location} has no {name}") from error
 
-    def write_bytes(self, name: str, content: bytes) -> None:
+    def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a file atomically. Raises `DatasetError` (full or read-only disk) and leaves nothing behind."""
         partial = self.path(f".{name}.{uuid.uuid4().hex}.partial") if self.is_local else self.path(name)
         try:
@@ -80,11 +82,13 @@ class Storage:
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{name} in {self.location} is damaged: {error}") from error
 
-    def write_table(self, name: str, table: pa.Table) -> bytes:
-        """Write a table as Parquet (zstd, deterministic) atomically; returns the bytes written."""
-        content = parquet_bytes(table)
-        self.write_bytes(name, content)
-        return content
+    def write_table(self, name: str, table: pa.Table) -> str:
+        """Write a table as Parquet (zstd, deterministic) atomically; returns the SHA-256 of the bytes."""
+        content = parquet_buffer(table)
+        with ThreadPoolExecutor(1) as beside:  # the digest is made while the disk is waited for
+            digest = beside.submit(sha256, content)
+            self.write_bytes(name, content)
+            return digest.result().hexdigest()
 
     def delete(self, name: str) -> None:
         """Delete a file; it is no error when it is not there."""
@@ -92,7 +96,7 @@ class Storage:
             self.filesystem.delete_file(self.path(name))
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
+def parquet_buffer(table: pa.Table) -> pa.Buffer:
     """A table as a Parquet file: zstd, floats split into byte streams, times as differences, words as a dictionary."""
     kinds = {field.name: field.type for field in table.schema}
     words = [name for name, kind in kinds.items() if pa.types.is_dictionary(kind) or pa.types.is_string(kind)]
@@ -108,7 +112,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
         use_dictionary=words,
         column_encoding=encodings,
     )
-    return bytes(sink.getvalue().to_pybytes())
+    return sink.getvalue()
 
 
 def _flush(path: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,16 +33,15 @@ def write_part(storage: Storage, number: int, table: pa.Table, metrics: Sequence
         ordered = ordered.cast(sample_schema(metrics))
         ordered = ordered.sort_by([("server", "ascending"), ("timestamp", "ascending")])
     name = part_name(number)
-    content = storage.write_table(name, ordered)
-    return describe_part(name, ordered, content)
+    return describe_part(name, ordered, storage.write_table(name, ordered))
 
 
-def describe_part(name: str, table: pa.Table, content: bytes) -> Part:
-    """What the manifest says of a part with these rows and these bytes."""
+def describe_part(name: str, table: pa.Table, digest: str) -> Part:
+    """What the manifest says of a part with these rows, whose bytes have this SHA-256."""
     span = pc.min_max(table["timestamp"]).as_py()
     return Part(
         name=name,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=digest,
         rows=table.num_rows,
         servers=sorted(pc.unique(table["server"]).to_pylist()),
         start=span["min"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
@@ -118,7 +119,7 @@ def _finished_part(storage: Storage, name: str) -> Part | None:
         return None
     content = storage.read_bytes(name)
     try:
-        return describe_part(name, storage.read_table(name, ["server", "timestamp"]), content)
+        return describe_part(name, storage.read_table(name, ["server", "timestamp"]), sha256(content).hexdigest())
     except DatasetError:  # damaged after it was written: made again
         return None
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -42,13 +41,13 @@ def _parts(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The bytes of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     _finish(_start(folder / "data", folder))
     files = _data(folder / "data")
     assert len(files) == PARTS + 5
-    yield files
+    return files
 
 
 def _wait_for_parts(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
