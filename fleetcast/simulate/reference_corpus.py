@@ -1,0 +1,87 @@
+"""Windows drawn from a simulated corpus, with what followed them, to fit the observations-only reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fleetcast.contract.vocabulary import STEPS_PER_HOUR
+from fleetcast.simulate.reference_features import Fleet
+from fleetcast.simulate.reference_network import BATCH, fit_onsets, onset_network
+from fleetcast.simulate.reference_scales import Floats
+
+RISK_STEPS = (STEPS_PER_HOUR // 2, 2 * STEPS_PER_HOUR, 8 * STEPS_PER_HOUR)
+POSITIVE_SHARE, NEGATIVE_SHARE = 0.08, 0.16  # windows with and without an onset, of all, that the risk is learnt on
+FEWEST_POSITIVES = 100
+CHUNK = 1024  # windows whose features are made at a time
+
+Integers = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Random windows of a corpus with its truth; origins lie within `span`, both ends included."""
+
+    fleet: Fleet
+    values: Floats
+    onsets: npt.NDArray[np.bool_]
+    span: tuple[int, int]
+    horizon: int
+    generator: np.random.Generator
+
+    def anywhere(self, count: int) -> tuple[Integers, Integers]:
+        """Servers and origins, each [count]."""
+        servers = self.generator.integers(len(self.values), size=count)
+        return servers, self.generator.integers(self.span[0], self.span[1] + 1, size=count)
+
+    def features(self, servers: Integers, origins: Integers) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Fleet.features`."""
+        return self.fleet.features(torch.as_tensor(servers), torch.as_tensor(origins), self.horizon)
+
+    def batches(self, steps: int) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]]:
+        """Inputs, scaled truth [window, target, step] and the scale's spread [window, target]."""
+        scales, targets = self.fleet.scales, np.array(self.fleet.targets)
+        for _ in range(steps):
+            servers, origins = self.anywhere(BATCH)
+            ahead = origins[:, None] + np.arange(1, self.horizon + 1)
+            truth = self.values[servers[:, None, None], ahead[:, None], targets[None, :, None]]
+            code = self.fleet.profile.numpy()[servers]
+            mean, spread = scales.mean[code][:, targets], scales.spread[code][:, targets]
+            scaled = torch.from_numpy((truth - mean[..., None]) / spread[..., None])
+            yield self.features(servers, origins), scaled, torch.from_numpy(spread)
+
+    def risk(self, windows: int, sample: Tensor) -> tuple[npt.NDArray[np.float64], nn.Module | None]:
+        """Base rates [3] and a network of the log-odds; None where there are too few onsets to learn from."""
+        labels = self._labels()
+        rates = (labels.sum(axis=(0, 1)) + 0.5) / (labels[..., 0].size + 1.0)
+        soon = labels[..., -1].reshape(-1)
+        wanted = [(soon, int(windows * POSITIVE_SHARE)), (~soon, int(windows * NEGATIVE_SHARE))]
+        picked = [self._some(np.flatnonzero(group), count) for group, count in wanted]
+        if len(picked[0]) < FEWEST_POSITIVES or len(picked[1]) < FEWEST_POSITIVES:
+            return rates, None
+        weights = [np.full(len(own), group.mean() / len(own)) for own, (group, _) in zip(picked, wanted, strict=True)]
+        servers, offsets = np.divmod(np.concatenate(picked), labels.shape[1])
+        parts = np.array_split(np.arange(len(servers)), -(-len(servers) // CHUNK))
+        features = torch.cat([self._half(servers[part], offsets[part]) for part in parts])
+        weight = torch.from_numpy((np.concatenate(weights) * len(servers)).astype(np.float32))
+        network = onset_network(sample, len(RISK_STEPS))
+        fit_onsets(network, features, torch.from_numpy(labels[servers, offsets].astype(np.float32)), weight)
+        return rates, network
+
+    def _half(self, servers: Integers, offsets: Integers) -> Tensor:
+        return self.features(servers, offsets + self.span[0])[0].half()
+
+    def _labels(self) -> npt.NDArray[np.bool_]:
+        """Whether an onset follows within each of `RISK_STEPS` [server, origin of the span, 3]."""
+        first, last = self.span
+        before = np.pad(np.cumsum(self.onsets, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+        start = before[:, first + 1 : last + 2]
+        return np.stack([before[:, first + 1 + n : last + 2 + n] > start for n in RISK_STEPS], axis=-1)
+
+    def _some(self, of: Integers, count: int) -> Integers:
+        return of if len(of) <= count else self.generator.choice(of, count, replace=False)
