@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEPS_PER_DAY
 from fleetcast.errors import UsageError
 from fleetcast.simulate.reference_corpus import RISK_STEPS, Corpus, Integers
 from fleetcast.simulate.reference_features import DAY, Calendar, Fleet
-from fleetcast.simulate.reference_network import BATCH, QuantileNetwork, fit_quantiles, mixing_of
+from fleetcast.simulate.reference_network import BATCH, OnsetNetwork, QuantileNetwork, fit_quantiles, mixing_of
 from fleetcast.simulate.reference_scales import CODES, Floats, Scales, highest
 
 CONTEXT = 7 * STEPS_PER_DAY
@@ -40,7 +40,7 @@ class ObservationReference:
     highest: Floats
     base_rates: npt.NDArray[np.float64]
     quantiles: QuantileNetwork
-    onsets: nn.Module | None
+    onsets: OnsetNetwork | None
 
     @classmethod
     def fit(
@@ -167,7 +167,7 @@ class ObservationReference:
         """Within (0, 1), and never smaller for a longer time."""
         if self.onsets is None:
             return np.tile(self.base_rates, (len(features), 1))
-        learnt = torch.sigmoid(self.onsets(features).double()).numpy()
+        learnt = self.onsets(features).numpy()
         return np.asarray(np.maximum.accumulate(np.clip(learnt, 1e-5, 1 - 1e-5), axis=1))
 
     def _check_origins(self, values: Floats, profiles: Integers, calendar: Calendar, origins: Integers) -> None:

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fleetcast.contract.vocabulary import STEPS_PER_HOUR
 from fleetcast.simulate.reference_features import Fleet
-from fleetcast.simulate.reference_network import BATCH, fit_onsets, onset_network
+from fleetcast.simulate.reference_network import BATCH, OnsetNetwork, calibrate_onsets, fit_onsets
 from fleetcast.simulate.reference_scales import Floats
 
 RISK_STEPS = (STEPS_PER_HOUR // 2, 2 * STEPS_PER_HOUR, 8 * STEPS_PER_HOUR)
-POSITIVE_SHARE, NEGATIVE_SHARE = 0.08, 0.16  # windows with and without an onset, of all, that the risk is learnt on
-FEWEST_POSITIVES = 100
+POSITIVE_SHARE, NEGATIVE_SHARE = 0.08, 0.24  # windows with and without an onset that the risk is learnt on, of all
+FEWEST = 100  # windows of either sort that something can be learnt from
+CALIBRATION_SHARE = 0.1  # servers kept for the calibration of the risk
 CHUNK = 1024  # windows whose features are made at a time
 
 Integers = npt.NDArray[np.integer]
@@ -55,23 +56,39 @@ class Corpus:
             scaled = torch.from_numpy((truth - mean[..., None]) / spread[..., None])
             yield self.features(servers, origins), scaled, torch.from_numpy(spread)
 
-    def risk(self, windows: int, sample: Tensor) -> tuple[npt.NDArray[np.float64], nn.Module | None]:
-        """Base rates [3] and a network of the log-odds; None where there are too few onsets to learn from."""
+    def risk(self, windows: int, sample: Tensor) -> tuple[npt.NDArray[np.float64], OnsetNetwork | None]:
+        """Base rates [3] and a network of the probabilities; None where there are too few onsets to learn from."""
         labels = self._labels()
         rates = (labels.sum(axis=(0, 1)) + 0.5) / (labels[..., 0].size + 1.0)
-        soon = labels[..., -1].reshape(-1)
-        wanted = [(soon, int(windows * POSITIVE_SHARE)), (~soon, int(windows * NEGATIVE_SHARE))]
-        picked = [self._some(np.flatnonzero(group), count) for group, count in wanted]
-        if len(picked[0]) < FEWEST_POSITIVES or len(picked[1]) < FEWEST_POSITIVES:
+        kept = self.generator.random(len(labels)) < CALIBRATION_SHARE
+        fitted, others = self._stratum(labels, ~kept, windows), self._stratum(labels, kept, windows // 8)
+        if fitted is None:
             return rates, None
-        weights = [np.full(len(own), group.mean() / len(own)) for own, (group, _) in zip(picked, wanted, strict=True)]
-        servers, offsets = np.divmod(np.concatenate(picked), labels.shape[1])
-        parts = np.array_split(np.arange(len(servers)), -(-len(servers) // CHUNK))
-        features = torch.cat([self._half(servers[part], offsets[part]) for part in parts])
-        weight = torch.from_numpy((np.concatenate(weights) * len(servers)).astype(np.float32))
-        network = onset_network(sample, len(RISK_STEPS))
-        fit_onsets(network, features, torch.from_numpy(labels[servers, offsets].astype(np.float32)), weight)
+        network = OnsetNetwork(sample, len(RISK_STEPS))
+        fit_onsets(network, *fitted)
+        if others is not None:
+            calibrate_onsets(network, *others)
         return rates, network
+
+    def _stratum(
+        self, labels: npt.NDArray[np.bool_], servers: npt.NDArray[np.bool_], windows: int
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Features (half precision), labels and weights of windows of these servers [server], rich in onsets.
+
+        The weights undo the riches; None where there is too little of either.
+        """
+        soon = labels[..., -1]
+        groups = [np.flatnonzero(group & servers[:, None]) for group in (soon, ~soon)]
+        shares = (POSITIVE_SHARE, NEGATIVE_SHARE)
+        picked = [self._some(group, int(windows * share)) for group, share in zip(groups, shares, strict=True)]
+        if min(map(len, picked)) < FEWEST:
+            return None
+        row, offset = np.divmod(np.concatenate(picked), labels.shape[1])
+        weight = np.concatenate([np.full(len(own), len(of) / len(own)) for own, of in zip(picked, groups, strict=True)])
+        parts = np.array_split(np.arange(len(row)), -(-len(row) // CHUNK))
+        features = torch.cat([self._half(row[part], offset[part]) for part in parts])
+        truth = torch.from_numpy(labels[row, offset].astype(np.float32))
+        return features, truth, torch.from_numpy((weight / weight.mean()).astype(np.float32))
 
     def _half(self, servers: Integers, offsets: Integers) -> Tensor:
         return self.features(servers, offsets + self.span[0])[0].half()

@@ -21,7 +21,8 @@ LEARNING_RATE = 2e-3
 WARM_UP = 0.1  # share of the steps
 CLIP = 6.0  # standard deviations beyond which a feature says no more
 AVERAGED = 0.998  # memory of the moving average of the weights
-ONSET_BATCH, ONSET_HIDDEN, ONSET_EPOCHS, ONSET_DROPOUT = 512, 512, 4, 0.3
+ONSET_BATCH, ONSET_HIDDEN, ONSET_EPOCHS, ONSET_DROPOUT = 512, 512, 2, 0.3
+UNSURPRISED = -7.0  # log-odds of a surprise before the calibration
 
 
 class Standard(nn.Module):
@@ -86,9 +87,10 @@ def mixing_of(levels: Sequence[float]) -> Tensor:
 
 def pinball(quantiles: Tensor, truth: Tensor, levels: Tensor) -> Tensor:
     """Mean pinball loss [window, target]; a truth that is NaN counts as a hit."""
-    error = truth[..., None] - quantiles
-    loss = torch.maximum(levels * error, (levels - 1) * error)
-    return torch.where(torch.isnan(loss), 0.0, loss).mean((2, 3))
+    known = ~torch.isnan(truth)
+    error = torch.where(known, truth, 0.0)[..., None] - quantiles
+    loss = (error @ levels + functional.relu(-error).sum(-1)) * known
+    return loss.mean(2) / len(levels)
 
 
 def fit_quantiles(
@@ -112,35 +114,70 @@ def fit_quantiles(
     _descend(network, loss, steps, LEARNING_RATE)
 
 
-def onset_network(sample: Tensor, horizons: int) -> nn.Sequential:
-    """Features [window, feature] to log-odds [window, horizon]."""
-    sizes = (sample.shape[1], ONSET_HIDDEN, ONSET_HIDDEN)
-    layers = [
-        layer
-        for before, after in pairwise(sizes)
-        for layer in (nn.Linear(before, after), nn.SiLU(), nn.Dropout(ONSET_DROPOUT))
-    ]
-    return nn.Sequential(Standard(sample), *layers, nn.Linear(ONSET_HIDDEN, horizons))
+class OnsetNetwork(nn.Module):
+    """Features [window, feature] to probabilities [window, horizon], calibrated on servers that it was not fitted to.
+
+    An onset comes as the network says, sharpened or flattened and shifted, or else as a surprise at a constant rate.
+    """
+
+    def __init__(self, sample: Tensor, horizons: int) -> None:
+        super().__init__()
+        sizes = (sample.shape[1], ONSET_HIDDEN, ONSET_HIDDEN)
+        layers = [
+            layer
+            for before, after in pairwise(sizes)
+            for layer in (nn.Linear(before, after), nn.SiLU(), nn.Dropout(ONSET_DROPOUT))
+        ]
+        self.odds = nn.Sequential(Standard(sample), *layers, nn.Linear(ONSET_HIDDEN, horizons))
+        self.slope = nn.Parameter(torch.ones(horizons, dtype=torch.double))
+        self.shift = nn.Parameter(torch.zeros(horizons, dtype=torch.double))
+        self.surprise = nn.Parameter(torch.full((horizons,), UNSURPRISED, dtype=torch.double))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Calibrated probabilities in double precision."""
+        return self.calibrated(self.odds(features).double())
+
+    def calibrated(self, odds: Tensor) -> Tensor:
+        """Probabilities [window, horizon] of raw log-odds."""
+        announced = torch.sigmoid(self.slope * odds + self.shift)
+        return announced + (1 - announced) * torch.sigmoid(self.surprise)
 
 
-def fit_onsets(network: nn.Module, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+def fit_onsets(network: OnsetNetwork, features: Tensor, labels: Tensor, weights: Tensor) -> None:
     """Fit by the weighted cross-entropy of features [window, feature] (half precision) and labels [window, horizon]."""
-    steps = ONSET_EPOCHS * max(len(features) // ONSET_BATCH, 1)
     order = torch.cat([torch.randperm(len(features)) for _ in range(ONSET_EPOCHS)])
-    parts = iter([order[at : at + ONSET_BATCH] for at in range(0, len(order), ONSET_BATCH)])
+    parts = [order[at : at + ONSET_BATCH] for at in range(0, len(order), ONSET_BATCH)]
+    coming = iter(parts)
 
     def loss() -> Tensor:
-        chosen = next(parts)
-        odds = network(features[chosen].float())
+        chosen = next(coming)
+        odds = network.odds(features[chosen].float())
         each = functional.binary_cross_entropy_with_logits(odds, labels[chosen], reduction="none")
         return (each * weights[chosen, None]).mean()
 
-    _descend(network, loss, steps, LEARNING_RATE)
+    _descend(network.odds, loss, len(parts), LEARNING_RATE)
+
+
+def calibrate_onsets(network: OnsetNetwork, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+    """Fit slope, shift and surprise alone, on windows of other servers than the network was fitted to."""
+    with torch.no_grad():
+        odds = torch.cat([network.odds(part.float()) for part in features.chunk(-(-len(features) // 4096))]).double()
+    optimiser = torch.optim.LBFGS([network.slope, network.shift, network.surprise], max_iter=100)
+
+    def step() -> Tensor:
+        optimiser.zero_grad()
+        probability = network.calibrated(odds).clamp(1e-9, 1 - 1e-9)
+        each = functional.binary_cross_entropy(probability, labels.double(), reduction="none")
+        loss = (each * weights[:, None]).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(step)  # type: ignore[no-untyped-call]
 
 
 def _descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float) -> None:
     """AdamW with warm-up and cosine decay; leaves the average of the weights and the evaluation mode."""
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1, pct_start=WARM_UP)
     average = [parameter.detach().clone() for parameter in network.parameters()]
     network.train()
