@@ -16,7 +16,7 @@ from fleetcast.simulate.reference_network import BATCH, OnsetNetwork, calibrate_
 from fleetcast.simulate.reference_scales import Floats
 
 RISK_STEPS = (STEPS_PER_HOUR // 2, 2 * STEPS_PER_HOUR, 8 * STEPS_PER_HOUR)
-POSITIVE_SHARE, NEGATIVE_SHARE = 0.08, 0.24  # windows with and without an onset that the risk is learnt on, of all
+POSITIVE_SHARE, NEGATIVE_SHARE = 0.15, 0.30  # windows with and without an onset that the risk is learnt on, of all
 FEWEST = 100  # windows of either sort that something can be learnt from
 CALIBRATION_SHARE = 0.1  # servers kept for the calibration of the risk
 CHUNK = 1024  # windows whose features are made at a time
@@ -85,13 +85,17 @@ class Corpus:
             return None
         row, offset = np.divmod(np.concatenate(picked), labels.shape[1])
         weight = np.concatenate([np.full(len(own), len(of) / len(own)) for own, of in zip(picked, groups, strict=True)])
-        parts = np.array_split(np.arange(len(row)), -(-len(row) // CHUNK))
-        features = torch.cat([self._half(row[part], offset[part]) for part in parts])
+        features = self._half(row, offset + self.span[0])
         truth = torch.from_numpy(labels[row, offset].astype(np.float32))
         return features, truth, torch.from_numpy((weight / weight.mean()).astype(np.float32))
 
-    def _half(self, servers: Integers, offsets: Integers) -> Tensor:
-        return self.features(servers, offsets + self.span[0])[0].half()
+    def _half(self, servers: Integers, origins: Integers) -> Tensor:
+        """The features alone, in half precision."""
+        width = self.features(servers[:1], origins[:1])[0].shape[1]
+        found = torch.empty(len(servers), width, dtype=torch.half)
+        for at in range(0, len(servers), CHUNK):
+            found[at : at + CHUNK] = self.features(servers[at : at + CHUNK], origins[at : at + CHUNK])[0]
+        return found
 
     def _labels(self) -> npt.NDArray[np.bool_]:
         """Whether an onset follows within each of `RISK_STEPS` [server, origin of the span, 3]."""

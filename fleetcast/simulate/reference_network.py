@@ -21,7 +21,7 @@ LEARNING_RATE = 2e-3
 WARM_UP = 0.1  # share of the steps
 CLIP = 6.0  # standard deviations beyond which a feature says no more
 AVERAGED = 0.998  # memory of the moving average of the weights
-ONSET_BATCH, ONSET_HIDDEN, ONSET_EPOCHS, ONSET_DROPOUT = 512, 512, 2, 0.3
+ONSET_BATCH, ONSET_HIDDEN, ONSET_DROPOUT = 512, 512, 0.1
 UNSURPRISED = -7.0  # log-odds of a surprise before the calibration
 
 
@@ -144,9 +144,11 @@ class OnsetNetwork(nn.Module):
 
 
 def fit_onsets(network: OnsetNetwork, features: Tensor, labels: Tensor, weights: Tensor) -> None:
-    """Fit by the weighted cross-entropy of features [window, feature] (half precision) and labels [window, horizon]."""
-    order = torch.cat([torch.randperm(len(features)) for _ in range(ONSET_EPOCHS)])
-    parts = [order[at : at + ONSET_BATCH] for at in range(0, len(order), ONSET_BATCH)]
+    """Fit by the weighted cross-entropy of features [window, feature] (half precision) and labels [window, horizon].
+
+    Each window is seen once.
+    """
+    parts = torch.randperm(len(features)).chunk(-(-len(features) // ONSET_BATCH))
     coming = iter(parts)
 
     def loss() -> Tensor:
