@@ -14,7 +14,7 @@ from fleetcast.cli.parse import require_local
 from fleetcast.errors import UsageError
 
 if TYPE_CHECKING:
-    from fleetcast.simulate.realism_report import Comparison
+    from fleetcast.simulate.realism.report import Comparison
 
 WIDTH = 150
 COLUMNS = {  # heading: where it is in the summary of a metric
@@ -59,7 +59,7 @@ def compare(
     comparison = _run(a, b, servers, seed)
     summary = comparison.summary()
     if out is not None:
-        from fleetcast.simulate.realism_figure import write_figure
+        from fleetcast.simulate.realism.figure import write_figure
 
         write_figure(comparison, out)
     if as_json:
@@ -75,7 +75,7 @@ def _run(a: str, b: str, servers: int, seed: int) -> Comparison:
     from rich.progress import Progress
 
     from fleetcast.dataset.reader import Dataset
-    from fleetcast.simulate.realism_report import compare_datasets
+    from fleetcast.simulate.realism.report import compare_datasets
 
     first, second = Dataset.open(a), Dataset.open(b)
     with Progress(console=Console(stderr=True)) as bar:

@@ -168,8 +168,18 @@ def _quantiles(
     values: npt.NDArray[np.float32], levels: Sequence[float]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Quantiles over the samples [server, metric, step, level], and their standard errors by batch means."""
-    found = np.moveaxis(np.quantile(values, levels, axis=0), 0, -1)
-    batches = values.reshape(BATCHES, -1, *values.shape[1:])
-    each = np.quantile(batches, levels, axis=1)
-    errors = np.moveaxis(each.std(axis=1, ddof=1), 0, -1) / np.sqrt(BATCHES)
-    return found.astype(np.float32), errors.astype(np.float32)
+    samples = len(values)
+    drawn = np.ascontiguousarray(np.moveaxis(values, 0, -1))
+    batches = _sorted_quantiles(drawn.reshape(*drawn.shape[:-1], BATCHES, samples // BATCHES), levels)
+    errors = batches.std(axis=-2, ddof=1) / np.sqrt(BATCHES)
+    return _sorted_quantiles(drawn, levels).astype(np.float32), errors.astype(np.float32)
+
+
+def _sorted_quantiles(values: npt.NDArray[np.float32], levels: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Quantiles along the last axis [..., level], linear between order statistics (Hyndman and Fan, type 7)."""
+    ordered = np.sort(values, axis=-1)
+    position = np.asarray(levels) * (values.shape[-1] - 1)
+    lower = np.floor(position).astype(np.int64)
+    upper = np.minimum(lower + 1, values.shape[-1] - 1)
+    low, high = ordered[..., lower].astype(np.float64), ordered[..., upper]
+    return np.asarray(low + (high - low) * (position - lower))

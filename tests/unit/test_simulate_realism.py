@@ -19,9 +19,9 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.errors import DatasetError, UsageError
-from fleetcast.simulate import realism
-from fleetcast.simulate.realism_report import compare_datasets
-from fleetcast.simulate.realism_sample import DatasetStatistics, describe, sample_servers
+from fleetcast.simulate.realism import statistics as realism
+from fleetcast.simulate.realism.report import compare_datasets
+from fleetcast.simulate.realism.sample import DatasetStatistics, describe, sample_servers
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import torch
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEPS_PER_DAY, profile_codes
 from fleetcast.errors import UsageError
 from fleetcast.evaluation.metrics import weighted_quantile_loss
-from fleetcast.simulate.reference import ObservationReference
+from fleetcast.simulate.reference.learner import ObservationReference
 
 METRICS = ("cpu_utilization", "memory_used")
 CONTEXT, HORIZON, DAYS = 3 * STEPS_PER_DAY, 24, 8

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEPS_PER_DAY
 from fleetcast.errors import UsageError
-from fleetcast.simulate.reference_corpus import RISK_STEPS, Corpus, Integers
-from fleetcast.simulate.reference_features import DAY, Calendar, Fleet
-from fleetcast.simulate.reference_network import BATCH, OnsetNetwork, QuantileNetwork, fit_quantiles, mixing_of
-from fleetcast.simulate.reference_scales import CODES, Floats, Scales, highest
+from fleetcast.simulate.reference.corpus import RISK_STEPS, Corpus, Integers
+from fleetcast.simulate.reference.features import DAY, Calendar, Fleet
+from fleetcast.simulate.reference.network import BATCH, OnsetNetwork, QuantileNetwork, fit_quantiles, mixing_of
+from fleetcast.simulate.reference.scales import CODES, Floats, Scales, highest
 
 CONTEXT = 7 * STEPS_PER_DAY
 LONGEST_HORIZON = STEPS_PER_DAY // 2

@@ -12,8 +12,7 @@ from fleetcast.contract.compatibility import require_fit, this_contract
 from fleetcast.contract.metrics import in_contract_order, metric
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import UsageError
-from fleetcast.simulate.realism import Floats, ks_distance, pooled_quantiles, quartiles
-from fleetcast.simulate.realism_sample import (
+from fleetcast.simulate.realism.sample import (
     LAGS,
     LEVELS,
     SCALARS,
@@ -23,6 +22,7 @@ from fleetcast.simulate.realism_sample import (
     describe,
     sample_servers,
 )
+from fleetcast.simulate.realism.statistics import Floats, ks_distance, pooled_quantiles, quartiles
 
 SPANS_APART = 1.5  # from this ratio of the spans on, a note says what depends on the length
 

@@ -18,9 +18,9 @@ from matplotlib.ticker import EngFormatter, LogLocator, StrMethodFormatter
 from fleetcast.contract.metrics import DEFAULT_TARGETS, in_contract_order, metric
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.dataset.storage import Storage
-from fleetcast.simulate.realism import Floats, pooled_quantiles, quartiles
-from fleetcast.simulate.realism_report import Comparison
-from fleetcast.simulate.realism_sample import CURVE_LAGS, DatasetStatistics, MetricStatistics
+from fleetcast.simulate.realism.report import Comparison
+from fleetcast.simulate.realism.sample import CURVE_LAGS, DatasetStatistics, MetricStatistics
+from fleetcast.simulate.realism.statistics import Floats, pooled_quantiles, quartiles
 
 MOST_METRICS = 6
 PREFERRED = (*DEFAULT_TARGETS, "network_receive_bytes", "network_transmit_bytes", "disk_io_time")

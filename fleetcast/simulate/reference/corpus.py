@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from fleetcast.contract.vocabulary import STEPS_PER_HOUR
-from fleetcast.simulate.reference_features import Fleet
-from fleetcast.simulate.reference_network import BATCH, OnsetNetwork, calibrate_onsets, fit_onsets
-from fleetcast.simulate.reference_scales import Floats
+from fleetcast.simulate.reference.features import Fleet
+from fleetcast.simulate.reference.network import BATCH, OnsetNetwork, calibrate_onsets, fit_onsets
+from fleetcast.simulate.reference.scales import Floats
 
 RISK_STEPS = (STEPS_PER_HOUR // 2, 2 * STEPS_PER_HOUR, 8 * STEPS_PER_HOUR)
 POSITIVE_SHARE, NEGATIVE_SHARE = 0.15, 0.30  # windows with and without an onset that the risk is learnt on, of all

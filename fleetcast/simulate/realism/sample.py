@@ -17,8 +17,8 @@ from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEP_SECONDS, STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import UsageError
-from fleetcast.simulate import realism
-from fleetcast.simulate.realism import Floats
+from fleetcast.simulate.realism import statistics as realism
+from fleetcast.simulate.realism.statistics import Floats
 
 LEVELS = (0.001, *QUANTILE_LEVELS, 0.999)
 LAGS = {"5min": 1, "1h": STEPS_PER_HOUR, "8h": 8 * STEPS_PER_HOUR, "24h": STEPS_PER_DAY, "168h": 7 * STEPS_PER_DAY}

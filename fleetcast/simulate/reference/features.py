@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fleetcast.contract.vocabulary import STEPS_PER_DAY, STEPS_PER_HOUR
-from fleetcast.simulate.reference_scales import CODES, Floats, Scales
+from fleetcast.simulate.reference.scales import CODES, Floats, Scales
 
 DAY = STEPS_PER_DAY
 LEVEL = HALF_HOUR = STEPS_PER_HOUR // 2  # steps that the present level is the mean of

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.errors import UsageError
-from fleetcast.simulate.reference_features import CURVES
+from fleetcast.simulate.reference.features import CURVES
 
 BATCH = 128
 HIDDEN, LAYERS = 512, 3

@@ -1,0 +1,223 @@
+"""How well the frozen evaluation fleet can be forecast at all: the oracle, a learner that sees observations only, rivals.
+
+`python -m benchmarks.limits [--quick]` prints a table of weighted quantile losses and of incident probabilities and
+ends with one line of JSON. `ours` is the geometric mean, over the target metrics, of the reference's loss relative to
+`residual_floor`; `peer` is the oracle's. `reachable` is the share of the distance from the best rival to the oracle
+that the reference closes. About ten minutes on two cores; --quick takes small fleets and says nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import average_precision_score
+
+from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
+from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEP_SECONDS, STEPS_PER_HOUR, profile_codes
+from fleetcast.evaluation.metrics import coverage, geometric_mean, weighted_quantile_loss
+from fleetcast.evaluation.rivals import rival_quantiles
+from fleetcast.model.baselines import BASELINES
+from fleetcast.simulate.calendar import MarketTime, market_time
+from fleetcast.simulate.episode_steps import STRIKE
+from fleetcast.simulate.frozen import frozen_evaluation
+from fleetcast.simulate.oracle import INCIDENT_STEPS, OracleForecast, oracle_forecast
+from fleetcast.simulate.reference.learner import ObservationReference
+from fleetcast.simulate.simulator import SimulatedArrays, simulate_arrays
+from fleetcast.simulate.spec import FleetSpec
+from fleetcast.simulate.world import World
+
+Floats = npt.NDArray[np.floating]
+TARGETS = [METRIC_NAMES.index(name) for name in DEFAULT_TARGETS]
+HORIZONS = ("30 min", "2 h", "8 h")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run: fleets, origins, samples of the oracle, windows of the reference."""
+
+    fleet: FleetSpec
+    corpus: FleetSpec
+    origins: list[datetime]
+    horizon: int
+    samples: int
+    windows: int
+    context: int
+
+    @classmethod
+    def full(cls, windows: int, samples: int) -> Plan:
+        frozen = frozen_evaluation()
+        return cls(frozen.evaluation.spec, frozen.corpus, frozen.origins, frozen.horizon, samples, windows, 7 * 24 * 12)
+
+    @classmethod
+    def small(cls) -> Plan:
+        frozen = frozen_evaluation()
+        fleet = frozen.evaluation.spec.model_copy(update={"servers": 25, "hours": 24.0 * 16})
+        corpus = frozen.corpus.model_copy(update={"servers": 25, "hours": 24.0 * 6})
+        return cls(fleet, corpus, frozen.origins[:3], frozen.horizon, 16, 512, 288)
+
+    def steps(self) -> npt.NDArray[np.int64]:
+        """The origins as positions in the fleet's arrays."""
+        return np.array([int((origin - self.fleet.start).total_seconds()) // STEP_SECONDS for origin in self.origins])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--windows", type=int, default=1_000_000, help="windows that the reference learns on")
+    parser.add_argument("--samples", type=int, default=400, help="futures that the oracle draws for each origin")
+    options = parser.parse_args()
+    plan = Plan.small() if options.quick else Plan.full(options.windows, options.samples)
+    arrays, _ = simulate_arrays(World(plan.fleet), range(plan.fleet.servers))
+    ahead = plan.steps()[:, None] + np.arange(1, plan.horizon + 1)
+    truth = np.stack([arrays.values[name] for name in DEFAULT_TARGETS], axis=1)[:, :, ahead].transpose(2, 0, 1, 3)
+    onsets = (arrays.flags & STRIKE) != 0
+    happened = np.stack([onsets[:, ahead[:, :within]].any(axis=2).T for within in INCIDENT_STEPS], axis=2)
+    quantiles, seconds = {name: rival(name, arrays, plan) for name in BASELINES}, {}
+    begun = time.perf_counter()
+    oracle = in_order(oracle_forecast(plan.fleet, range(plan.fleet.servers), plan.origins, plan.samples), arrays)
+    seconds["oracle"] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    learnt, learnt_risk = reference(arrays, plan)
+    seconds["reference"] = time.perf_counter() - begun
+    quantiles |= {"reference": learnt, "oracle": oracle.quantiles}
+    print(
+        json.dumps(
+            report(
+                plan,
+                truth,
+                quantiles,
+                happened,
+                {"reference": learnt_risk, "oracle": oracle.probability},
+                oracle,
+                seconds,
+            )
+        )
+    )
+
+
+def rival(name: str, arrays: SimulatedArrays, plan: Plan) -> Floats:
+    """Quantiles [origin, server, metric, step, level] of an untrained rival."""
+    past = np.stack([arrays.values[metric] for metric in DEFAULT_TARGETS], axis=1).astype(np.float32)
+    found = [
+        rival_quantiles(BASELINES[name], past[:, :, : at + 1], plan.horizon, QUANTILE_LEVELS) for at in plan.steps()
+    ]
+    return np.stack(found)
+
+
+def in_order(oracle: OracleForecast, arrays: SimulatedArrays) -> OracleForecast:
+    """The oracle's answers in the order of the arrays' servers."""
+    order = [oracle.servers.index(name) for name in arrays.servers]
+    return OracleForecast(
+        arrays.servers, arrays.profiles, oracle.metrics, oracle.levels, oracle.origins, oracle.samples,
+        oracle.quantiles[:, order], oracle.quantile_error[:, order], oracle.probability[:, order],
+    )  # fmt: skip
+
+
+def reference(arrays: SimulatedArrays, plan: Plan) -> tuple[Floats, Floats]:
+    """Quantiles and incident probabilities of the observations-only reference."""
+    corpus, _ = simulate_arrays(World(plan.corpus), range(plan.corpus.servers))
+    known = market_time(plan.corpus.start_seconds, plan.corpus.steps)
+    learner = ObservationReference.fit(
+        dense(corpus), METRIC_NAMES, profile_codes(corpus.profiles), *calendar(known), (corpus.flags & STRIKE) != 0,
+        windows=plan.windows, context=plan.context, horizon=plan.horizon, seed=plan.corpus.seed,
+    )  # fmt: skip
+    del corpus
+    ahead = market_time(plan.fleet.start_seconds, plan.fleet.steps + plan.horizon)
+    return learner.predict(dense(arrays), profile_codes(arrays.profiles), *calendar(ahead), plan.steps())
+
+
+def dense(arrays: SimulatedArrays) -> npt.NDArray[np.float32]:
+    return np.stack([series.astype(np.float32) for series in arrays.values.values()], axis=2)
+
+
+def calendar(market: MarketTime) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Local hour, weekday and trading day, as the reference takes them."""
+    return market.slot / STEPS_PER_HOUR, market.weekday, market.trading
+
+
+def report(
+    plan: Plan, truth: Floats, quantiles: dict[str, Floats], happened: npt.NDArray[np.bool_], risks: dict[str, Floats],
+    oracle: OracleForecast, seconds: dict[str, float],
+) -> dict[str, object]:  # fmt: skip
+    """Print the tables; returns the line of JSON."""
+    losses = {
+        name: [weighted_quantile_loss(truth[:, :, m], found[:, :, m], QUANTILE_LEVELS) for m in range(len(TARGETS))]
+        for name, found in quantiles.items()
+    }
+    relative = {
+        name: geometric_mean([one / floor for one, floor in zip(own, losses["residual_floor"], strict=True)])
+        for name, own in losses.items()
+    }
+    bands = {name: coverage(truth, found[..., 1], found[..., -2]) for name, found in quantiles.items()}
+    best = [min(losses[name][m] for name in BASELINES) for m in range(len(TARGETS))]
+    closed = [
+        (rival_ - own) / (rival_ - limit)
+        for rival_, own, limit in zip(best, losses["reference"], losses["oracle"], strict=True)
+    ]
+    print_losses(losses, relative, bands)
+    incidents = {name: incident_scores(risk, happened) for name, risk in risks.items()}
+    print_incidents(incidents)
+    return {
+        "benchmark": "limits",
+        "ours": relative["reference"],
+        "peer": relative["oracle"],
+        "peer_name": "the oracle, which knows the latent state",
+        "ratio": relative["reference"] / relative["oracle"],
+        "unit": "weighted quantile loss relative to residual_floor, geometric mean over metrics",
+        "limit": None,
+        "threads": torch.get_num_threads(),
+        "rounds": 1,
+        "spread": {"oracle_median_standard_error": float(oracle.quantile_error[..., 3].mean())},
+        "weighted_quantile_loss": {name: dict(zip(DEFAULT_TARGETS, own, strict=True)) for name, own in losses.items()},
+        "coverage_80": bands,
+        "reachable": dict(zip(DEFAULT_TARGETS, closed, strict=True)),
+        "incidents": incidents,
+        "cases": int(happened.shape[0] * happened.shape[1]),
+        "oracle_samples": plan.samples,
+        "reference_windows": plan.windows,
+        "seconds": seconds,
+    }
+
+
+def incident_scores(risk: Floats, happened: npt.NDArray[np.bool_]) -> dict[str, dict[str, float]]:
+    """Prevalence, area under the precision-recall curve and Brier skill against prevalence, by horizon."""
+    found = {}
+    for column, name in enumerate(HORIZONS):
+        said, was = risk[..., column].ravel(), happened[..., column].ravel()
+        share = float(was.mean())
+        brier = float(((said - was) ** 2).mean())
+        found[name] = {
+            "prevalence": share,
+            "mean_probability": float(said.mean()),
+            "auprc": float(average_precision_score(was, said)) if was.any() else 0.0,
+            "brier_skill": 1 - brier / (share * (1 - share)) if 0 < share < 1 else 0.0,
+        }
+    return found
+
+
+def print_losses(losses: dict[str, list[float]], relative: dict[str, float], bands: dict[str, float]) -> None:
+    table = Table("weighted quantile loss", *DEFAULT_TARGETS, "to floor", "in 80 % band")
+    for name, own in losses.items():
+        table.add_row(name, *(f"{one:.4f}" for one in own), f"{relative[name]:.3f}", f"{100 * bands[name]:.1f} %")
+    Console(width=140).print(table)
+
+
+def print_incidents(incidents: dict[str, dict[str, dict[str, float]]]) -> None:
+    table = Table("incident within", "", "prevalence", "mean probability", "AUPRC", "Brier skill")
+    for horizon in HORIZONS:
+        for name, scores in incidents.items():
+            table.add_row(horizon, name, *(f"{score:.4f}" for score in scores[horizon].values()))
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

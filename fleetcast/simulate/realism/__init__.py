@@ -1,0 +1,1 @@
+"""Statistics of two datasets side by side: how far a simulated fleet is like a real one."""

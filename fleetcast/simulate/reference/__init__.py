@@ -1,0 +1,1 @@
+"""The observations-only reference: a strong learner that has seen a very large simulated corpus."""
