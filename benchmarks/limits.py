@@ -1,4 +1,4 @@
-"""How well the frozen evaluation fleet can be forecast at all: the oracle, a learner that sees observations only, rivals.
+"""How well the frozen evaluation fleet can be forecast at all: an oracle, a learner of observations, untrained rivals.
 
 `python -m benchmarks.limits [--quick]` prints a table of weighted quantile losses and of incident probabilities and
 ends with one line of JSON. `ours` is the geometric mean, over the target metrics, of the reference's loss relative to
@@ -54,11 +54,13 @@ class Plan:
 
     @classmethod
     def full(cls, windows: int, samples: int) -> Plan:
+        """The frozen fleet."""
         frozen = frozen_evaluation()
         return cls(frozen.evaluation.spec, frozen.corpus, frozen.origins, frozen.horizon, samples, windows, 7 * 24 * 12)
 
     @classmethod
     def small(cls) -> Plan:
+        """A smoke run."""
         frozen = frozen_evaluation()
         fleet = frozen.evaluation.spec.model_copy(update={"servers": 25, "hours": 24.0 * 16})
         corpus = frozen.corpus.model_copy(update={"servers": 25, "hours": 24.0 * 6})
@@ -89,27 +91,15 @@ def main() -> None:
     learnt, learnt_risk = reference(arrays, plan)
     seconds["reference"] = time.perf_counter() - begun
     quantiles |= {"reference": learnt, "oracle": oracle.quantiles}
-    print(
-        json.dumps(
-            report(
-                plan,
-                truth,
-                quantiles,
-                happened,
-                {"reference": learnt_risk, "oracle": oracle.probability},
-                oracle,
-                seconds,
-            )
-        )
-    )
+    risks = {"reference": learnt_risk, "oracle": oracle.probability}
+    print(json.dumps(report(plan, truth, quantiles, happened, risks, oracle, seconds)))
 
 
 def rival(name: str, arrays: SimulatedArrays, plan: Plan) -> Floats:
     """Quantiles [origin, server, metric, step, level] of an untrained rival."""
     past = np.stack([arrays.values[metric] for metric in DEFAULT_TARGETS], axis=1).astype(np.float32)
-    found = [
-        rival_quantiles(BASELINES[name], past[:, :, : at + 1], plan.horizon, QUANTILE_LEVELS) for at in plan.steps()
-    ]
+    pasts = [past[:, :, : at + 1] for at in plan.steps()]
+    found = [rival_quantiles(BASELINES[name], one, plan.horizon, QUANTILE_LEVELS) for one in pasts]
     return np.stack(found)
 
 
@@ -141,7 +131,7 @@ def dense(arrays: SimulatedArrays) -> npt.NDArray[np.float32]:
 
 def calendar(market: MarketTime) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Local hour, weekday and trading day, as the reference takes them."""
-    return market.slot / STEPS_PER_HOUR, market.weekday, market.trading
+    return market.slot / STEPS_PER_HOUR, market.weekday.copy(), market.trading.copy()
 
 
 def report(
