@@ -1,7 +1,7 @@
 """Fleets of 100 to 10,000 servers x 30 days through Ray Data, beside the same parts in plain processes.
 
 `python -m benchmarks.simulate_scale [--quick]` prints a table and ends with one line of JSON: `ours` and `peer` are the
-seconds of Ray and of as many plain processes for the largest fleet. Both sides have their workers started and warm. Ray's
+seconds of Ray and of as many plain processes for the largest fleet. Both sides have their workers warm. Ray's
 side is `simulate_dataset`, with everything that the command writes; the plain side writes the parts alone. Rounds are
 interleaved. `largest_worker_bytes` is the largest resident set of a Ray worker that was seen.
 """

@@ -48,6 +48,8 @@ def claimed(storage: Storage, record: bytes, overwrite: bool) -> Iterator[Storag
                 yield storage
             except FleetCastError:
                 _delete(storage, _ours(storage) - before)
+                if RECORD in before:  # it was deleted to call the other parts off
+                    storage.write_bytes(RECORD, record)
                 raise
     except FleetCastError:
         for folder in missing:

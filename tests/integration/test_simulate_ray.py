@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ SPEC = FleetSpec(servers=12, hours=30, seed=4, incidents_per_day=0.5)
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
@@ -89,6 +92,64 @@ def test_wrong_arguments_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DatasetError):
         simulate_dataset(SPEC, tmp_path / "file" / "out", progress=False)
     assert (tmp_path / "file").read_text() == "no folder"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A real filesystem of 2 MiB, mounted with the options of the test's parameter."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size=2m{request.param}", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a filesystem")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize(("small_disk", "told"), [("", "No space left"), (",ro", "Read-only")], indirect=["small_disk"])
+def test_a_full_or_read_only_disk_is_told_in_one_line_and_nothing_is_left(small_disk: Path, told: str) -> None:
+    large = FleetSpec(servers=60, hours=24 * 20)
+    with pytest.raises(DatasetError, match=told) as caught:
+        simulate_dataset(large, small_disk / "new" / "data", shard_servers=3, progress=False)
+    assert "\n" not in str(caught.value)
+    assert not list(small_disk.iterdir())
+
+
+def test_a_failure_leaves_what_an_earlier_run_had_finished(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    simulate_dataset(SPEC, out, shard_servers=4, progress=False)
+    files = _bytes(out)
+    for name in ("manifest.json", "part-00001.parquet", "part-00002.parquet"):
+        (out / name).unlink()
+    (out / "part-00001.parquet").mkdir()  # cannot be replaced by a file
+    with pytest.raises(DatasetError, match="part-00001"):
+        simulate_dataset(SPEC, out, shard_servers=4, progress=False)
+    (out / "part-00001.parquet").rmdir()
+    assert (out / "part-00000.parquet").read_bytes() == files["part-00000.parquet"]
+    assert not (out / "part-00002.parquet").exists()
+    simulate_dataset(SPEC, out, shard_servers=4, progress=False)
+    assert _bytes(out) == files
+
+
+def test_dirt_writes_arrivals_beside_the_parts_and_takes_them_along(tmp_path: Path) -> None:
+    out, dirty = tmp_path / "out", SPEC.model_copy(update={"dirt": 0.1})
+    simulate_dataset(dirty, out, shard_servers=4, progress=False)
+    arrivals = {path.name: path.read_bytes() for path in (out / "arrivals").iterdir()}
+    assert sorted(arrivals) == [f"part-0000{number}.parquet" for number in range(3)]
+    simulate_dataset(dirty, tmp_path / "again", shard_servers=4, workers=1, progress=False)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again" / "arrivals").iterdir()} == arrivals
+    simulate_dataset(SPEC, out, shard_servers=4, overwrite=True, progress=False)
+    assert not (out / "arrivals").exists()
+
+
+def test_a_scenario_is_in_the_dataset(tmp_path: Path) -> None:
+    calm = FleetSpec(servers=25, hours=30, incidents_per_day=0)
+    trouble = calm.model_copy(update={"scenario": "critical", "scenario_after": 10.0})
+    simulate_dataset(trouble, tmp_path / "out", shard_servers=10, progress=False)
+    incidents = Dataset.open(tmp_path / "out").incidents()
+    assert incidents.num_rows >= 10
+    first = min(row["precursor_start"] for row in incidents.to_pylist())
+    assert first == trouble.start + timedelta(hours=10)
 
 
 def test_progress_is_told_on_standard_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

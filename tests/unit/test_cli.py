@@ -18,6 +18,7 @@ COMMANDS = [
     ["import", "csv"],
     ["import", "parquet"],
     ["validate"],
+    ["compare"],
     ["train"],
     ["backtest"],
     ["forecast"],
@@ -53,6 +54,32 @@ def test_wrong_use_is_2_and_a_failure_is_1_with_one_line(capsys: pytest.CaptureF
     assert err.startswith("error: ")
     assert "fleetcast simulate" in err, "the message says what to do"
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--servers", "0"], "servers is 0"),
+        (["--start", "2026-01-08T05:00Z", "--end", "2026-01-08T04:00Z"], "not after the start"),
+        (["--start", "2026-01-08T05:01Z"], "grid"),
+        (["--hours", "3", "--end", "2026-02-08T04:00Z"], "not both"),
+        (["--profiles", "mainframe"], "'mainframe'"),
+        (["--scenario", "panic"], "unknown scenario 'panic'; choose from healthy, degrading"),
+        (["--scenario-after", "-1"], "scenario_after is -1"),
+        (["--noise", "-1"], "noise is -1"),
+        (["--dirt", "0.9"], "dirt is 0.9"),
+        (["--shard-servers", "0"], "shard_servers is 0"),
+        (["--workers", "0"], "workers 0"),
+    ],
+)
+def test_a_fleet_that_cannot_be_is_refused_in_one_line_and_leaves_nothing(
+    wrong: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, "simulate", "--out", str(tmp_path / "new" / "data"), *wrong)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_validate_prints_a_summary(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
