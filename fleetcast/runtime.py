@@ -68,12 +68,18 @@ def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
 
 
 @contextmanager
-def quiet_ray_data(preserve_order: bool = False) -> Iterator[None]:
-    """Ray Data without its own bars, plans and notices while the context is open; the progress shown is ours."""
+def quiet_ray_data(preserve_order: bool = False, block_bytes: int | None = None) -> Iterator[None]:
+    """Ray Data without its own bars, plans and notices while the context is open; the progress shown is ours.
+
+    `block_bytes` is the size at which a task hands on what it has made so far; None leaves Ray's own.
+    """
     import ray.data  # noqa: PLC0415 (only where Ray is used)
 
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     before = (context.enable_progress_bars, context.execution_options.preserve_order, log.level)
+    block_before = context.target_max_block_size
+    if block_bytes is not None:
+        context.target_max_block_size = block_bytes
     context.enable_progress_bars, context.execution_options.preserve_order = False, preserve_order
     log.setLevel(logging.ERROR)
     try:
@@ -81,6 +87,7 @@ def quiet_ray_data(preserve_order: bool = False) -> Iterator[None]:
     finally:
         context.enable_progress_bars, context.execution_options.preserve_order = before[0], before[1]
         log.setLevel(before[2])
+        context.target_max_block_size = block_before
 
 
 def disconnect() -> None:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -29,6 +28,7 @@ from fleetcast.simulate.simulator import SimulatedArrays, simulate_arrays, simul
 from fleetcast.simulate.spec import FleetSpec
 from fleetcast.simulate.world import World
 
+TASKS_A_WORKER = 4
 _SHARD_RESULT = pa.schema(
     [
         ("part", pa.string()),
@@ -130,8 +130,8 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
     At the first error the others are called off, and it is raised when none is running any more.
     """
     shards, error = -(-spec.servers // shard_servers), ""
-    with quiet_ray_data():
-        done = ray.data.range(shards, override_num_blocks=shards).map_batches(
+    with quiet_ray_data(block_bytes=1):  # each shard is told of as soon as it is done
+        done = ray.data.range(shards, override_num_blocks=_tasks(shards, workers)).map_batches(
             _shard_task(spec, storage.location, shard_servers),
             batch_size=None,
             batch_format="pyarrow",
@@ -148,21 +148,26 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
         raise DatasetError(error)
 
 
-def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], pa.Table]:
-    """A function of a batch of shard numbers (`id`) to one row (`_SHARD_RESULT`) each."""
+def _tasks(shards: int, workers: int | None) -> int:
+    """Tasks that share the shards: enough to keep all workers busy to the end, few enough that Ray costs little."""
+    at_once = workers or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+    return min(shards, TASKS_A_WORKER * at_once)
 
-    def make(batch: pa.Table) -> pa.Table:
-        rows: list[dict[str, Any]] = []
+
+def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], Iterator[pa.Table]]:
+    """A function of a batch of shard numbers (`id`) to one row (`_SHARD_RESULT`) each, as each is done."""
+
+    def make(batch: pa.Table) -> Iterator[pa.Table]:
         for number in batch["id"].to_pylist():
             try:
                 if not Storage(out).exists(RECORD):
                     raise DatasetError(f"the simulation into {out} was called off")
                 shard = simulate_part(spec, Storage(out), number, shard_servers)
                 truth = {name: _stream(table) for name, table in shard.truth.items()}
-                rows.append({"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth})
+                row = {"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth}
             except FleetCastError as error:  # told to the driver, which raises it again without a Ray traceback
-                rows.append({"part": "", "kept": False, "error": str(error)})
-        return pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
+                row = {"part": "", "kept": False, "error": str(error)}
+            yield pa.Table.from_pylist([row], schema=_SHARD_RESULT)
 
     return make
 
