@@ -6,11 +6,13 @@ The same specification gives the same bytes whatever the workers; a run that was
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
@@ -29,6 +31,7 @@ from fleetcast.simulate.spec import FleetSpec
 from fleetcast.simulate.world import World
 
 TASKS_A_WORKER = 4
+TELL_S = 1.0  # between two tables of results of a task
 _SHARD_RESULT = pa.schema(
     [
         ("part", pa.string()),
@@ -130,12 +133,14 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
     At the first error the others are called off, and it is raised when none is running any more.
     """
     shards, error = -(-spec.servers // shard_servers), ""
-    with quiet_ray_data(block_bytes=1):  # each shard is told of as soon as it is done
-        done = ray.data.range(shards, override_num_blocks=_tasks(shards, workers)).map_batches(
+    tasks = _tasks(shards, workers)
+    with quiet_ray_data(block_bytes=1):  # results are handed on as they come
+        numbers = [{"shards": list(range(first, shards, tasks))} for first in range(tasks)]
+        done = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
             _shard_task(spec, storage.location, shard_servers),
             batch_size=None,
             batch_format="pyarrow",
-            compute=None if workers is None else ray.data.TaskPoolStrategy(size=min(workers, shards)),
+            compute=None if workers is None else ray.data.TaskPoolStrategy(size=min(workers, tasks)),
         )
         for row in done.iter_rows():
             if row["error"] and not error:
@@ -155,19 +160,24 @@ def _tasks(shards: int, workers: int | None) -> int:
 
 
 def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], Iterator[pa.Table]]:
-    """A function of a batch of shard numbers (`id`) to one row (`_SHARD_RESULT`) each, as each is done."""
+    """A function of a batch of lists of shard numbers to a row (`_SHARD_RESULT`) a shard, told about once a second."""
 
     def make(batch: pa.Table) -> Iterator[pa.Table]:
-        for number in batch["id"].to_pylist():
+        rows: list[dict[str, object]] = []
+        told = time.monotonic()
+        for number in pc.list_flatten(batch["shards"]).to_pylist():
             try:
                 if not Storage(out).exists(RECORD):
                     raise DatasetError(f"the simulation into {out} was called off")
                 shard = simulate_part(spec, Storage(out), number, shard_servers)
                 truth = {name: _stream(table) for name, table in shard.truth.items()}
-                row = {"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth}
+                rows.append({"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth})
             except FleetCastError as error:  # told to the driver, which raises it again without a Ray traceback
-                row = {"part": "", "kept": False, "error": str(error)}
-            yield pa.Table.from_pylist([row], schema=_SHARD_RESULT)
+                rows.append({"part": "", "kept": False, "error": str(error)})
+            if time.monotonic() - told > TELL_S or rows[-1]["error"]:
+                yield pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
+                rows, told = [], time.monotonic()
+        yield pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
 
     return make
 
