@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +33,7 @@ from fleetcast.simulate.world import World
 
 TASKS_A_WORKER = 4
 TELL_S = 1.0  # between two tables of results of a task
+_RESULTS = "results"
 _SHARD_RESULT = pa.schema(
     [
         ("part", pa.string()),
@@ -142,7 +144,7 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
             batch_format="pyarrow",
             compute=None if workers is None else ray.data.TaskPoolStrategy(size=min(workers, tasks)),
         )
-        for row in done.iter_rows():
+        for row in _rows(done.iter_rows()):
             if row["error"] and not error:
                 error = row["error"]
                 storage.delete(RECORD)
@@ -151,6 +153,11 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
                 yield Shard(Part.model_validate_json(row["part"]), row["kept"], truth)
     if error:
         raise DatasetError(error)
+
+
+def _rows(messages: Iterable[dict[str, bytes]]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        yield from pa.ipc.open_stream(message[_RESULTS]).read_all().to_pylist()
 
 
 def _tasks(shards: int, workers: int | None) -> int:
@@ -175,11 +182,18 @@ def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.T
             except FleetCastError as error:  # told to the driver, which raises it again without a Ray traceback
                 rows.append({"part": "", "kept": False, "error": str(error)})
             if time.monotonic() - told > TELL_S or rows[-1]["error"]:
-                yield pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
+                yield _message(rows)
                 rows, told = [], time.monotonic()
-        yield pa.Table.from_pylist(rows, schema=_SHARD_RESULT)
+        yield _message(rows)
 
     return make
+
+
+def _message(rows: list[dict[str, object]]) -> pa.Table:
+    """Results as a table of one row: Ray hands on each row by itself, and waits for each to be taken."""
+    return pa.table(
+        {_RESULTS: pa.array([_stream(pa.Table.from_pylist(rows, schema=_SHARD_RESULT))], pa.large_binary())}
+    )
 
 
 def _stream(table: pa.Table) -> bytes:
