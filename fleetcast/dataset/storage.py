@@ -30,6 +30,18 @@ class Storage:
         """Whether the folder is on this machine's own filesystem."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
+    def child(self, name: str) -> Storage:
+        """A folder in this one."""
+        found = Storage.__new__(Storage)
+        found.filesystem, found.root = self.filesystem, self.path(name)
+        found.location = f"{self.location} {name}" if "://" in self.location else found.root
+        return found
+
+    @property
+    def reference(self) -> str:
+        """What another process opens this folder by: the URI, or the whole local path."""
+        return self.location if "://" in self.location else self.root
+
     def path(self, name: str) -> str:
         """Full path of a file of the folder on its filesystem."""
         return f"{self.root.rstrip('/')}/{name}"
@@ -82,6 +94,14 @@ class Storage:
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{name} in {self.location} is damaged: {error}") from error
 
+    def read_metadata(self, name: str) -> dict[bytes, bytes]:
+        """Key-value metadata of a Parquet file. Raises `DatasetError` when it is missing or damaged."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as file:
+                return dict(pq.read_metadata(file).metadata or {})
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{name} in {self.location} is missing or damaged: {error}") from error
+
     def write_table(self, name: str, table: pa.Table) -> str:
         """Write a table as Parquet (zstd, deterministic) atomically; returns the SHA-256 of the bytes."""
         content = parquet_buffer(table)
@@ -103,15 +123,18 @@ def parquet_buffer(table: pa.Table) -> pa.Buffer:
     encodings = {name: "BYTE_STREAM_SPLIT" for name, kind in kinds.items() if pa.types.is_floating(kind)}
     encodings |= {name: "DELTA_BINARY_PACKED" for name, kind in kinds.items() if pa.types.is_timestamp(kind)}
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
+        table.schema,
         compression="zstd",
         compression_level=1,
         store_schema=False,
         use_dictionary=words,
         column_encoding=encodings,
-    )
+    ) as writer:
+        writer.write_table(table)
+        if table.schema.metadata:
+            writer.add_key_value_metadata(table.schema.metadata)
     return sink.getvalue()
 
 

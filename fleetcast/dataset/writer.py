@@ -16,24 +16,40 @@ from fleetcast.dataset.manifest import MANIFEST, Manifest, Part
 from fleetcast.dataset.storage import Storage
 from fleetcast.errors import DatasetError
 
+ORIGIN = "fleetcast.origin"
+
 
 def part_name(number: int) -> str:
     """File name of the part with this number, from 0."""
     return f"part-{number:05d}.parquet"
 
 
-def write_part(storage: Storage, number: int, table: pa.Table, metrics: Sequence[str], in_order: bool = False) -> Part:
+def write_part(
+    storage: Storage, number: int, table: pa.Table, metrics: Sequence[str], in_order: bool = False, origin: str = ""
+) -> Part:
     """Write whole servers as one part and describe it.
 
     `table` has the columns of `sample_schema(metrics)`, words may be dictionary-encoded. It is sorted by server and
-    time here unless it is `in_order` already.
+    time here unless it is `in_order` already. `origin` is kept in the file's metadata (`part_origin`).
+
+    Raises `DatasetError` when there is no row, or the part cannot be written.
     """
+    if not table.num_rows:
+        raise DatasetError(f"{part_name(number)} of {storage.location} would have no sample")
     ordered = table.select(sample_schema(metrics).names)
     if not in_order:
         ordered = ordered.cast(sample_schema(metrics))
         ordered = ordered.sort_by([("server", "ascending"), ("timestamp", "ascending")])
+    if origin:
+        ordered = ordered.replace_schema_metadata({ORIGIN: origin})
     name = part_name(number)
     return describe_part(name, ordered, storage.write_table(name, ordered))
+
+
+def part_origin(storage: Storage, name: str) -> str:
+    """The `origin` that a part was written with, "" for none. Raises `DatasetError` when it is missing or damaged."""
+    found = storage.read_metadata(name).get(ORIGIN.encode(), b"")
+    return found.decode()
 
 
 def describe_part(name: str, table: pa.Table, digest: str) -> Part:

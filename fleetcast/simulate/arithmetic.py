@@ -102,7 +102,7 @@ def limited(x: Any, knee: Any, ceiling: Any) -> Any:
 @compiled
 def normal_pair(first: Any, second: Any) -> Any:
     """Two independent standard normal float32 from two uniform uint32 words (Box and Muller 1958)."""
-    u = (F(_I(first >> np.uint32(8))) + F(0.5)) * F(5.9604644775390625e-08)
+    u = (F(_I(first >> np.uint32(9))) + F(0.5)) * F(1.1920928955078125e-07)
     radius = F(math.sqrt(F(-2) * logf(u)))
     quadrant = _I(second >> np.uint32(30))
     angle = (F(_I((second >> np.uint32(6)) & np.uint32(0xFFFFFF))) - F(8388607.5)) * F(9.3626805e-08)  # +-pi/4

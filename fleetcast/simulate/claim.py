@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fleetcast.dataset.manifest import MANIFEST
 from fleetcast.dataset.storage import Storage
-from fleetcast.errors import DatasetError, FleetCastError
+from fleetcast.errors import DatasetError
 from fleetcast.simulate.dirt import FOLDER, arrivals_of
 from fleetcast.simulate.spec import FleetSpec
 
@@ -30,8 +30,8 @@ def record_of(spec: FleetSpec, shard_servers: int) -> bytes:
 def claimed(storage: Storage, record: bytes, overwrite: bool) -> Iterator[Storage]:
     """Make the folder this simulation's own while the context is open.
 
-    What an earlier run of the same record finished stays. When the context ends with an error of ours, all that was
-    not there before is deleted again; a process that is killed leaves what it had made to the next one.
+    What an earlier run of the same record finished stays. When the context ends with an error, all that was not there
+    before is deleted again; a process that is stopped or killed leaves what it had made to the next one.
 
     Raises:
         DatasetError: the folder holds another dataset, another simulation writes to it, or it cannot be written.
@@ -46,12 +46,12 @@ def claimed(storage: Storage, record: bytes, overwrite: bool) -> Iterator[Storag
                 sweep(storage)
                 storage.write_bytes(RECORD, record)
                 yield storage
-            except FleetCastError:
+            except Exception:
                 _delete(storage, _ours(storage) - before)
                 if RECORD in before:  # it was deleted to call the other parts off
                     storage.write_bytes(RECORD, record)
                 raise
-    except FleetCastError:
+    except Exception:
         for folder in missing:
             with contextlib.suppress(OSError):  # not made, or not empty: somebody else's
                 folder.rmdir()
@@ -68,16 +68,24 @@ def sweep(storage: Storage) -> None:
 
 @contextmanager
 def _alone(storage: Storage) -> Iterator[None]:
-    """Keep a second simulation out of a local folder; the kernel lets go of the lock when the process ends."""
+    """Keep a second simulation out of a local folder; the kernel lets go of the lock when the process ends.
+
+    Object stores have no locks, nor have some network filesystems: there it is the user who keeps two apart.
+    """
     if not storage.is_local:
         yield
         return
-    descriptor = os.open(storage.root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(storage.root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise DatasetError(f"cannot open the folder {storage.location}: {error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise DatasetError(f"another simulation is writing to {storage.location}: wait until it is done") from error
+        except OSError:  # a network filesystem without locks
+            pass
         yield
     finally:
         os.close(descriptor)

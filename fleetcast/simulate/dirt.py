@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy.optimize import brentq
 
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import STEP_SECONDS
@@ -20,24 +21,35 @@ FOLDER = "arrivals"  # beside the parts of a dataset with dirt
 RECEIVED = "received"  # when a sample arrived, UTC
 LONGEST_GAP = 5  # steps; gaps are 1 to 5 long
 LATEST_STEPS = 12  # a late sample comes up to so many steps late
-_MEAN_GAP = (1 + LONGEST_GAP) / 2
 _DIRT = int(Stream.DIRT)
 
 
 def arrivals_of(storage: Storage) -> Storage:
     """The folder of the arrivals beside a dataset's parts."""
-    return Storage(f"{storage.location.rstrip('/')}/{FOLDER}")
+    return storage.child(FOLDER)
 
 
 def lost(seed: int, servers: Sequence[int], first: int, steps: int, share: float) -> npt.NDArray[np.bool_]:
     """Which samples never arrive, [server, time] of `steps` steps from `first` (from the epoch); `share` of them."""
     begins = np.zeros((len(servers), steps + LONGEST_GAP - 1), np.uint8)
-    _draw_gaps(seed, np.asarray(servers, np.int64), first - LONGEST_GAP + 1, F(share / _MEAN_GAP), begins)
+    _draw_gaps(seed, np.asarray(servers, np.int64), first - LONGEST_GAP + 1, F(_chance_of_a_gap(share)), begins)
     gaps = np.zeros((len(servers), steps), bool)
     for back in range(LONGEST_GAP):
         begin = LONGEST_GAP - 1 - back
         gaps |= begins[:, begin : begin + steps] > back
     return gaps
+
+
+def _chance_of_a_gap(share: float) -> float:
+    """Chance p that a gap begins in a step: 1 - prod_k (1 - p k / 5), k = 1..5, is `share`, since gaps may overlap."""
+
+    def missing(chance: float) -> float:
+        kept = 1.0
+        for length in range(1, LONGEST_GAP + 1):
+            kept *= 1 - chance * length / LONGEST_GAP
+        return 1 - kept - share
+
+    return float(brentq(missing, 0.0, 1.0))
 
 
 def arrivals(table: pa.Table, seed: int, indices: dict[str, int], share: float) -> pa.Table:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fleetcast.simulate.arithmetic import F, expf, logf, powf
 from fleetcast.simulate.compiling import compiled
-from fleetcast.simulate.kinds import CASCADED, KIND_NAMES, SHORTEST_IMPACT, kind_table
+from fleetcast.simulate.kinds import CASCADED, KIND_NAMES, SHORTEST_IMPACT
 from fleetcast.simulate.randomness import Stream, uniforms
 from fleetcast.simulate.state import IMPACT, PRECURSOR, QUIET, RECOVERY
 from fleetcast.simulate.traits import FAST_ONSET
@@ -22,7 +22,6 @@ NO_SAMPLE, BOOT, CLEAN_UP, STRIKE, STRIKE_TOTAL, RAGING, MAINTENANCE = 1, 2, 4, 
 REST_STEPS = 24  # no new episode so soon after the last
 FADED = 15  # steps after which a recovery is over
 LAG_STEPS = (2, 8)  # from an upstream's onset to a dependant's
-MILD_SEVERITY, FULL_SEVERITY = 0.3, 0.96  # and up to 0.2 or 0.04 more
 CASCADED_KIND = KIND_NAMES.index(CASCADED)
 
 EPISODE = np.dtype(
@@ -41,7 +40,7 @@ EPISODE = np.dtype(
 
 _BEGIN, _STRIKE, _CASCADE = int(Stream.BEGIN), int(Stream.STRIKE), int(Stream.CASCADE)
 _FADE = F(math.exp(-1 / 3))  # of the intensity in a recovery, a step
-_MILD, _MILD_MORE, _FULL, _FULL_MORE = F(0.3), F(0.2), F(0.96), F(0.04)
+_MILD, _MILD_MORE, _FULL, _FULL_MORE = F(0.3), F(0.2), F(0.96), F(0.04)  # severities: least, and up to so much more
 _FAST = F(FAST_ONSET)
 _RISE = F(2)
 _LAG_LOW, _LAG_HIGH = LAG_STEPS
@@ -161,8 +160,9 @@ def follow(
     bits = 0
     s.follow_age += 1
     if s.followed == PRECURSOR:
-        s.follow_intensity = _FAST * powf(F(s.follow_age) / F(_LAG_HIGH), F(1.5))
-        if s.follow_age >= _LAG_LOW and not struck and u < F(1) / F(_LAG_HIGH - s.follow_age + 1):
+        s.follow_intensity = _FAST * powf(min(F(s.follow_age) / F(_LAG_HIGH), F(1)), F(1.5))
+        due = s.follow_age >= _LAG_HIGH or u < F(1) / F(_LAG_HIGH - s.follow_age + 1)
+        if s.follow_age >= _LAG_LOW and due and not struck:
             a, b, _, _ = uniforms(step, server, _CASCADE, sample, seed)
             s.follow_whole = s.follow_total or a < strength
             s.follow_severity = (_FULL + _FULL_MORE * b) if s.follow_whole else (_MILD + _MILD_MORE * b)
@@ -189,6 +189,3 @@ def finish_followed(s: Any, cause: int, step: int, server: int, log: Any, count:
     row.cause_onset, row.start, row.onset, row.end = s.follow_start, s.follow_start, s.follow_onset, step
     s.followed, s.follow_age = RECOVERY, 0
     return count + 1
-
-
-KINDS_TABLE = kind_table()

@@ -17,6 +17,7 @@ from fleetcast.simulate.arithmetic import F
 from fleetcast.simulate.compiling import compiled, compiled_and_kept, inlined
 from fleetcast.simulate.episode_steps import (
     BOOT,
+    CASCADED_KIND,
     CLEAN_UP,
     MAINTENANCE,
     NO_SAMPLE,
@@ -39,7 +40,11 @@ from fleetcast.simulate.state import IMPACT, PRECURSOR, QUIET, RECOVERY
 
 DRAINED = 0.25  # demand left in a maintenance window
 FREED = 0.25  # share of memory that a restart frees
-_DRAINED, _FREED, _REFILL = F(DRAINED), F(FREED), F(math.exp(-1 / 12))  # memory comes back within the hour
+_DRAINED, _FREED, _REFILL = (
+    F(DRAINED),
+    F(FREED),
+    F(math.exp(-1 / 12)),
+)  # memory comes back with a time constant of an hour
 _NOISE, _EVENTS, _BATCH = int(Stream.NOISE), int(Stream.EVENTS), int(Stream.BATCH)
 _RESTART, _REBOOT, _CAPACITY = int(Action.RESTART), int(Action.REBOOT), int(Action.ADD_CAPACITY)
 _CLEAR, _THROTTLE, _DRAIN = int(Action.CLEAR_DISK), int(Action.THROTTLE), int(Action.DRAIN)
@@ -94,14 +99,30 @@ def run_events(
                 t = offset + i
                 step = first + t
                 planned = (plan[row, t] & IN_WINDOW) != 0
+                absent = s.down != 0 or (plan[row, t] & OFFLINE) != 0
                 bits = MAINTENANCE if planned else 0
                 while given < last_given and inputs[given].step == step:
+                    code = inputs[given].code
+                    count = _end_followed(s, code, kinds, row, upstreams, servers, step, log, count)
                     more, count = _apply(s, inputs[given], kinds, step, server, sample, seed, log, count)
                     bits |= more
                     given += 1
                 if s.phase != QUIET:
                     more, count = _go_on(
-                        s, traits[row], planned, kinds, fizzle, words, i, step, server, sample, seed, log, count
+                        s,
+                        traits[row],
+                        planned,
+                        absent,
+                        kinds,
+                        fizzle,
+                        words,
+                        i,
+                        step,
+                        server,
+                        sample,
+                        seed,
+                        log,
+                        count,
                     )
                     bits |= more
                 elif s.rest > 0:
@@ -111,15 +132,15 @@ def run_events(
                     bits |= _arrive(s, traits[row], kinds, choice, sudden_share, step, server, sample, seed)
                 if s.followed != QUIET:
                     more, count = _follow(
-                        s, row, t, planned, upstreams, strengths, servers, flags, bits, _draw(words, 7, i), step,
-                        sample, seed, log, count,
+                        s, row, t, planned, absent, upstreams, strengths, servers, flags, bits,
+                        _draw(words, 7, i), step, sample, seed, log, count,
                     )  # fmt: skip
                     bits |= more
                 else:
                     _listen(s, row, t, planned, upstreams, flags, step)
                 _run_batch(s, load, planned, _draw(words, 3, i), step, server, sample, seed)
                 flags[row, t] = bits | _presence(s, plan[row, t])
-                demand[row, t] = (F(1) + s.batch) * (_DRAINED if planned else F(1)) / s.capacity
+                demand[row, t] = (F(1) + s.batch) * (_DRAINED if planned else F(1)) * s.admitted / s.capacity
                 memory[row, t] = F(1) - _FREED * s.freed
                 s.freed = s.freed * _REFILL if s.freed > _SMALL else F(0)
                 own[row, t] = s.intensity
@@ -137,12 +158,14 @@ def _draw(words: Any, row: int, i: int) -> Any:
 
 @compiled
 def _go_on(
-    s: Any, trait: Any, planned: bool, kinds: Any, fizzle: Any, words: Any, i: int, step: int, server: int,
-    sample: int, seed: int, log: Any, count: int,
+    s: Any, trait: Any, planned: bool, absent: bool, kinds: Any, fizzle: Any, words: Any, i: int, step: int,
+    server: int, sample: int, seed: int, log: Any, count: int,
 ) -> Any:  # fmt: skip
-    """A step of the server's own episode; planned maintenance ends it. (bits, count)"""
+    """A step of the server's own episode; planned maintenance ends it, a server that is away waits. (bits, count)"""
     if planned and s.phase != RECOVERY and not s.forced:
         return finish(s, kinds, step, server, sample, seed, log, count)
+    if absent and s.phase == PRECURSOR:
+        return 0, count
     u = (_draw(words, 4, i), _draw(words, 5, i), _draw(words, 6, i))
     at_onset = onset_intensity(kinds, s.kind, trait)
     return advance(s, kinds, at_onset, fizzle, u, step, server, sample, seed, log, count)
@@ -188,8 +211,8 @@ def _listen(s: Any, row: int, t: int, planned: bool, upstreams: Any, flags: Any,
 
 @compiled
 def _follow(
-    s: Any, row: int, t: int, planned: bool, upstreams: Any, strengths: Any, servers: Any, flags: Any, bits: int,
-    u: Any, step: int, sample: int, seed: int, log: Any, count: int,
+    s: Any, row: int, t: int, planned: bool, absent: bool, upstreams: Any, strengths: Any, servers: Any, flags: Any,
+    bits: int, u: Any, step: int, sample: int, seed: int, log: Any, count: int,
 ) -> Any:  # fmt: skip
     """A step of the episode that came from upstream. (bits, count)"""
     upstream, server = upstreams[row, s.edge], servers[row]
@@ -199,7 +222,7 @@ def _follow(
     elif planned and s.followed == IMPACT:
         over = True
     else:
-        raging, struck = (flags[upstream, t] & RAGING) != 0, (bits & STRIKE) != 0
+        raging, struck = (flags[upstream, t] & RAGING) != 0, absent or (bits & STRIKE) != 0
         more, over = follow(s, strengths[row, s.edge], raging, u, struck, step, server, sample, seed)
     if over:
         count = finish_followed(s, servers[upstream], step, server, log, count)
@@ -236,11 +259,26 @@ def _apply(s: Any, given: Any, kinds: Any, step: int, server: int, sample: int, 
     if code == _RESTART:
         s.freed = F(1)
     elif code == _REBOOT:
-        s.freed, s.down = F(1), _REBOOT_STEPS
+        s.freed, s.down = F(1), max(s.down, _REBOOT_STEPS)
     elif code == _CLEAR:
         bits |= CLEAN_UP
     elif code == _CAPACITY:
         s.capacity = max(given.value, F(0.1))
     elif code in (_THROTTLE, _DRAIN):
-        s.capacity = F(1) / max(given.value, F(0.05))
+        s.admitted = min(max(given.value, F(0.05)), F(1))
     return bits, count
+
+
+@compiled
+def _end_followed(
+    s: Any, code: int, kinds: Any, row: int, upstreams: Any, servers: Any, step: int, log: Any, count: int
+) -> int:
+    """An input ends the episode that came from upstream: remediation that helps, or the end of a forced cascade."""
+    ends = s.follow_total if code == END_FORCED else ((kinds[CASCADED_KIND].ended_by >> code) & 1) != 0
+    if not ends or code in (FORCE, FORCE_TOTAL):
+        return count
+    if s.followed == PRECURSOR:
+        s.followed, s.follow_intensity = QUIET, F(0)
+    elif s.followed == IMPACT:
+        count = finish_followed(s, servers[upstreams[row, s.edge]], step, servers[row], log, count)
+    return count

@@ -14,6 +14,8 @@ from fleetcast.simulate.episode_steps import NO_SAMPLE
 def kept_runs(flags: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """First and behind-last flat position of each run of steps with a sample; no run spans two servers."""
     there = (flags & NO_SAMPLE) == 0
+    if not there.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     edges = np.zeros((flags.shape[0], flags.shape[1] + 1), bool)
     edges[:, 1:-1] = there[:, 1:] != there[:, :-1]
     edges[:, 0], edges[:, -1] = there[:, 0], there[:, -1]

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fleetcast.contract.metrics import METRIC_NAMES
+from fleetcast.contract.schema import sample_schema
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import UsageError
@@ -76,8 +78,10 @@ class LiveFleet:
         if begin < 0:
             start = self._spec.start.isoformat()
             raise UsageError(f"rows from {first.isoformat()} were asked for; the fleet starts at {start}")
+        if stop <= begin:
+            return sample_schema(METRIC_NAMES).empty_table()
         look_back = min(begin, LOOK_BACK)
-        return self._arrays(begin - look_back, max(begin, stop)).table(look_back)
+        return self._arrays(begin - look_back, stop).table(look_back)
 
     def switch(
         self, scenario: str, at: datetime, servers: Sequence[str] | None = None, speed: float = 1.0
@@ -90,8 +94,8 @@ class LiveFleet:
         Raises:
             UsageError: unknown scenario or server, a speed that is not above 0, or a cascade that cannot happen.
         """
-        step = _step(at) + 1
-        added = scenario_inputs(self._world.layout, scenario, step, self._indices(servers), speed)
+        step = self._after(at)
+        added = scenario_inputs(self._world.layout, scenario, step, self._indices(servers), speed, at_least=3)
         if scenario == "healthy":
             ends = [(step, server, END_FORCED, 0, 0) for server in range(self._spec.servers)]
             added = np.array(ends, INPUT)
@@ -108,7 +112,7 @@ class LiveFleet:
         """
         if not value > 0:
             raise UsageError(f"value is {value:g}; give a number above 0")
-        step = _step(at) + 1
+        step = self._after(at)
         given = [(step, server, int(action), 0, value) for server in self._indices(servers) or []]
         self._give(np.concatenate([self._inputs, np.array(given, INPUT)]), step)
 
@@ -136,7 +140,7 @@ class LiveFleet:
 
     def _arrays(self, begin: int, stop: int) -> SimulatedArrays:
         """The steps `begin` to `stop` - 1 (from the fleet's start)."""
-        days = range(begin // DAY, max(begin, stop - 1) // DAY + 1)
+        days = range(begin // DAY, (stop - 1) // DAY + 1)
         parts = [self._day(day) for day in days]
         joined = []
         for number in range(len(self._cells)):
@@ -180,6 +184,14 @@ class LiveFleet:
         if day + 1 == len(self._moments):
             self._moments.append(_Moment(tuple(states), shared_state))
             self._episodes.append(np.concatenate([run.episodes for run in runs]))
+
+    def _after(self, at: datetime) -> int:
+        """The first step after a time. Raises `UsageError` when it lies before the fleet."""
+        step = _step(at) + 1
+        if step < self._spec.first_step:
+            start = self._spec.start.isoformat()
+            raise UsageError(f"a change at {at.isoformat()} was asked for; the fleet starts at {start}")
+        return step
 
     def _indices(self, servers: Iterable[str] | None) -> list[int] | None:
         if servers is None:

@@ -42,7 +42,7 @@ def windows(spec: FleetSpec, servers: Sequence[int], first: int, last: int) -> l
     A window never touches the first step of the fleet.
     """
     draws = uniform_table(spec.seed, np.asarray(servers, np.int64), Stream.MAINTENANCE, 4)
-    nights = [night for night in _nights(first, last) if night[2] + STEPS_PER_HOUR * 2 > spec.first_step]
+    nights = _nights(first, last)
     found: list[list[Window]] = []
     for row in draws:
         weekday, fortnight = 5 + int(row[0] * 2), int(row[1] * 2)

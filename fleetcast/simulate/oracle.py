@@ -101,6 +101,7 @@ def oracle_forecast(
         UsageError: an argument that cannot be used.
     """
     steps = _checked(spec, origins, samples, horizon, metrics)
+    inputs = fleet_inputs(spec)  # a scenario's waves are a matter of the clock: known ahead
     world = World(spec)
     columns = [METRIC_NAMES.index(name) for name in metrics]
     shape = (len(steps), len(servers))
@@ -112,9 +113,9 @@ def oracle_forecast(
         shared_state, now = world.fleet_state(), spec.first_step
         for number, step in enumerate(steps):
             shared = world.shared(shared_state, now, step + 1 - now)
-            world.run(cell, now, step + 1 - now, shared, inputs=between(fleet_inputs(spec), now, step + 1 - now))
+            world.run(cell, now, step + 1 - now, shared, inputs=between(inputs, now, step + 1 - now))
             now = step + 1
-            values, struck = _futures(world, cell, shared_state, now, horizon, samples, columns)
+            values, struck = _futures(world, cell, shared_state, now, horizon, samples, columns, inputs)
             quantiles[number, at], errors[number, at] = _quantiles(values, levels)
             for column, within in enumerate(INCIDENT_STEPS):
                 probability[number, at, column] = struck[:, :, :within].any(axis=2).mean(axis=0)
@@ -151,14 +152,16 @@ def _futures(
     horizon: int,
     samples: int,
     columns: list[int],
+    inputs: npt.NDArray[np.void],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Drawn futures of a cell: values [sample, server, metric, step] and onsets [sample, server, step]."""
     values = np.empty((samples, len(cell.rows), len(columns), horizon), np.float32)
     struck = np.empty((samples, len(cell.rows), max(horizon, INCIDENT_STEPS[-1])), bool)
+    steps = struck.shape[2]
+    given = between(inputs, first, steps)
     for sample in range(samples):
-        steps = struck.shape[2]
         shared = world.shared(shared_state.copy(), first, steps, sample + 1)
-        run = world.run(cell.copy(), first, steps, shared, sample + 1)
+        run = world.run(cell.copy(), first, steps, shared, sample + 1, given)
         values[sample] = np.moveaxis(run.values[columns][:, :, :horizon], 0, 1)
         struck[sample] = (run.flags & STRIKE) != 0
     return values, struck

@@ -6,7 +6,6 @@ seed, the counter is (time step, server, purpose, sample). Sample 0 is what happ
 
 from __future__ import annotations
 
-import hashlib
 from enum import IntEnum
 from typing import Any
 
@@ -37,6 +36,7 @@ class Stream(IntEnum):
     MAINTENANCE = 16
     TOPOLOGY = 17
     DIRT = 18
+    SCENARIO = 19
 
 
 @compiled
@@ -58,8 +58,8 @@ def philox(step: Any, server: Any, stream: Any, sample: Any, seed: Any) -> Any:
 
 @compiled
 def uniform(word: Any) -> Any:
-    """A float32 in (0, 1) from a word: 24 bits, never 0 or 1."""
-    return (F(np.int32(word >> _U(8))) + F(0.5)) * F(5.9604644775390625e-08)
+    """A float32 in (0, 1) from a word: 23 bits, never 0 or 1."""
+    return (F(np.int32(word >> _U(9))) + F(0.5)) * F(1.1920928955078125e-07)
 
 
 @compiled
@@ -112,9 +112,3 @@ def uniform_table(seed: int, servers: npt.NDArray[np.int64], stream: Stream, cal
     out = np.empty((len(servers), 4 * calls), np.float32)
     _uniform_table(seed, servers, int(stream), calls, out)
     return out
-
-
-def named_stream(seed: int, name: str) -> np.random.Generator:
-    """Generator for a rare event that has a name, for example the choice of a scenario's servers."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
+import ray.exceptions
 
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.dataset.manifest import Manifest, Part
 from fleetcast.dataset.storage import Storage
-from fleetcast.dataset.writer import describe_part, part_name, write_manifest, write_part
+from fleetcast.dataset.writer import describe_part, part_name, part_origin, write_manifest, write_part
 from fleetcast.errors import DatasetError, FleetCastError, UsageError
 from fleetcast.runtime import connect, quiet_ray_data
 from fleetcast.settings import RaySettings
@@ -29,6 +30,7 @@ from fleetcast.simulate.claim import RECORD, SIDE_TABLES, claimed, record_of, sw
 from fleetcast.simulate.progress import SimulationProgress
 from fleetcast.simulate.simulator import SimulatedArrays, simulate_arrays, simulate_episodes, truth_tables
 from fleetcast.simulate.spec import FleetSpec
+from fleetcast.simulate.waves import fleet_inputs
 from fleetcast.simulate.world import World
 
 TASKS_A_WORKER = 4
@@ -82,6 +84,7 @@ def simulate_dataset(
     """
     if shard_servers < 1 or (workers is not None and workers < 1):
         raise UsageError(f"shard_servers is {shard_servers} and workers {workers}; both are at least 1")
+    fleet_inputs(spec)  # refuses a scenario that the fleet cannot play before anything is touched
     with claimed(Storage(out), record_of(spec, shard_servers), overwrite) as storage:
         connect(ray_settings or RaySettings(), log_to_driver=False)
         made = []
@@ -89,6 +92,9 @@ def simulate_dataset(
             for shard in _shards(spec, storage, shard_servers, workers):
                 made.append(shard)
                 shown.advance(len(shard.part.servers), shard.part.rows, shard.kept)
+        told = sorted(shard.part.name for shard in made)
+        if told != [part_name(number) for number in range(-(-spec.servers // shard_servers))]:
+            raise DatasetError(f"Ray told of {len(told)} parts that are not those of the fleet: run the command again")
         _write_truth(storage, sorted(made, key=lambda shard: shard.part.name))
         sweep(storage)
         return write_manifest(storage, [shard.part for shard in made], METRIC_NAMES, spec.timezone, spec.source())
@@ -99,15 +105,15 @@ def simulate_part(spec: FleetSpec, storage: Storage, number: int, shard_servers:
     first = number * shard_servers
     servers = range(first, min(first + shard_servers, spec.servers))
     world = World(spec)
-    names = sorted(world.layout.name(server) for server in servers)
-    found = _finished_part(storage, part_name(number))
-    if found is not None and found.servers == names:
+    origin = sha256(record_of(spec, shard_servers)).hexdigest()
+    found = _finished_part(storage, part_name(number), origin)
+    if found is not None:
         episodes = simulate_episodes(world, servers)
         return Shard(found, True, dict(zip(SIDE_TABLES, truth_tables(world, servers, episodes), strict=True)))
     arrays, episodes = simulate_arrays(world, servers)
     if spec.dirt:
         _write_arrivals(spec, storage, number, arrays)
-    part = write_part(storage, number, arrays.encoded(), METRIC_NAMES, in_order=True)
+    part = write_part(storage, number, arrays.encoded(), METRIC_NAMES, in_order=True, origin=origin)
     return Shard(part, False, dict(zip(SIDE_TABLES, truth_tables(world, servers, episodes), strict=True)))
 
 
@@ -119,11 +125,14 @@ def _write_arrivals(spec: FleetSpec, storage: Storage, number: int, arrays: Simu
     folder.write_table(part_name(number), dirt.arrivals(arrays.table(), spec.seed, indices, spec.dirt))
 
 
-def _finished_part(storage: Storage, name: str) -> Part | None:
+def _finished_part(storage: Storage, name: str, origin: str) -> Part | None:
+    """A part that an earlier run of the same record wrote; None where there is none, or a damaged one."""
     if not storage.exists(name):
         return None
     content = storage.read_bytes(name)
     try:
+        if part_origin(storage, name) != origin:
+            return None
         return describe_part(name, storage.read_table(name, ["server", "timestamp"]), sha256(content).hexdigest())
     except DatasetError:  # damaged after it was written: made again
         return None
@@ -139,12 +148,12 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
     with quiet_ray_data(block_bytes=1):  # results are handed on as they come
         numbers = [{"shards": list(range(first, shards, tasks))} for first in range(tasks)]
         done = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
-            _shard_task(spec, storage.location, shard_servers),
+            _shard_task(spec, storage.reference, shard_servers),
             batch_size=None,
             batch_format="pyarrow",
             compute=None if workers is None else ray.data.TaskPoolStrategy(size=min(workers, tasks)),
         )
-        for row in _rows(done.iter_rows()):
+        for row in _rows(done):
             if row["error"] and not error:
                 error = row["error"]
                 storage.delete(RECORD)
@@ -155,9 +164,13 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
         raise DatasetError(error)
 
 
-def _rows(messages: Iterable[dict[str, bytes]]) -> Iterator[dict[str, Any]]:
-    for message in messages:
-        yield from pa.ipc.open_stream(message[_RESULTS]).read_all().to_pylist()
+def _rows(done: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    """What the tasks tell, as they tell it. Raises `DatasetError` when Ray gives up."""
+    try:
+        for message in done.iter_rows():
+            yield from pa.ipc.open_stream(message[_RESULTS]).read_all().to_pylist()
+    except ray.exceptions.RayError as error:
+        raise DatasetError(f"Ray could not finish the simulation: {str(error).splitlines()[0]}") from error
 
 
 def _tasks(shards: int, workers: int | None) -> int:
@@ -174,13 +187,14 @@ def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.T
         told = time.monotonic()
         for number in pc.list_flatten(batch["shards"]).to_pylist():
             try:
-                if not Storage(out).exists(RECORD):
+                storage = Storage(out)
+                if not storage.exists(RECORD) or storage.read_bytes(RECORD) != record_of(spec, shard_servers):
                     raise DatasetError(f"the simulation into {out} was called off")
-                shard = simulate_part(spec, Storage(out), number, shard_servers)
+                shard = simulate_part(spec, storage, number, shard_servers)
                 truth = {name: _stream(table) for name, table in shard.truth.items()}
                 rows.append({"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth})
-            except FleetCastError as error:  # told to the driver, which raises it again without a Ray traceback
-                rows.append({"part": "", "kept": False, "error": str(error)})
+            except (FleetCastError, OSError, MemoryError) as error:  # told to the driver, which raises it again
+                rows.append({"part": "", "kept": False, "error": str(error) or type(error).__name__})
             if time.monotonic() - told > TELL_S or rows[-1]["error"]:
                 yield _message(rows)
                 rows, told = [], time.monotonic()

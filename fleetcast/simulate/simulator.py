@@ -59,7 +59,7 @@ class SimulatedArrays:
         begins, ends = kept_runs(self.flags[:, first:last])
         steps = self.flags[:, first:last].shape[1]
         counts = np.zeros(len(self.servers), np.int64)
-        np.add.at(counts, begins // steps, ends - begins)
+        np.add.at(counts, begins // max(steps, 1), ends - begins)
         owners = np.repeat(np.arange(len(self.servers), dtype=np.int32), counts)
         kinds = np.array([PROFILES.index(profile) for profile in self.profiles], np.int32)
         times = np.tile(self.start + STEP_SECONDS * (np.arange(steps) + first), len(self.servers))

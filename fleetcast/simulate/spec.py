@@ -15,6 +15,9 @@ from fleetcast.simulate.scenarios import scenario
 
 SIMULATOR_VERSION = 2  # changes whenever the same specification gives other values
 SOURCE_KIND = "simulated"
+MOST_INCIDENTS = 2.0
+MOST_HOURS = 87_600
+FIRST_YEAR, LAST_YEAR = 1990, 2150
 DEFAULT_START = datetime(2026, 1, 8, 5, tzinfo=UTC)  # a Thursday, midnight in New York
 
 
@@ -60,8 +63,15 @@ class FleetSpec(BaseModel):
     def _possible(self) -> FleetSpec:
         if self.servers < 1:
             raise UsageError(f"servers is {self.servers}; a fleet has at least 1 server")
-        if not 1 <= self.hours * STEPS_PER_HOUR < 1e8:
-            raise UsageError(f"hours is {self.hours:g}; give at least {1 / STEPS_PER_HOUR:.4f} (one step of 5 minutes)")
+        if not 1 <= self.hours * STEPS_PER_HOUR <= MOST_HOURS * STEPS_PER_HOUR:
+            least = 1 / STEPS_PER_HOUR
+            raise UsageError(
+                f"hours is {self.hours:g}; give {least:.4f} (one step of 5 minutes) to {MOST_HOURS} (ten years)"
+            )
+        if not FIRST_YEAR <= self.start.year <= LAST_YEAR:
+            raise UsageError(
+                f"start is in {self.start.year}; the exchange's calendar is known for {FIRST_YEAR} to {LAST_YEAR}"
+            )
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}; give a whole number from 0 to 2^63 - 1")
         for name, high in (("noise", 3.0), ("dirt", 0.5)):
@@ -70,8 +80,11 @@ class FleetSpec(BaseModel):
         scenario(self.scenario)
         if not 0 <= self.scenario_after < 1e6:
             raise UsageError(f"scenario_after is {self.scenario_after:g}; give hours from the start, at least 0")
-        if not 0 <= self.incidents_per_day <= 24:
-            raise UsageError(f"incidents_per_day is {self.incidents_per_day:g}; give 0 to 24 a server and day")
+        if not 0 <= self.incidents_per_day <= MOST_INCIDENTS:
+            raise UsageError(
+                f"incidents_per_day is {self.incidents_per_day:g}; give 0 to {MOST_INCIDENTS:g} a server and day: "
+                "an incident, its recovery and the rest after it take hours"
+            )
         for name in ("fizzle_share", "sudden_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name):g}; give a share of at least 0 and below 1")

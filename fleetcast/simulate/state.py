@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fleetcast.simulate.arithmetic import F, normal_pair
+from fleetcast.simulate.arithmetic import normal_pair
 from fleetcast.simulate.compiling import compiled
 from fleetcast.simulate.randomness import FLEET, Stream, philox
 
@@ -35,6 +35,7 @@ STATE = np.dtype(
         ("batch", "f4"),  # extra demand of the batch work that runs, 0 for none
         ("batch_age", "i4"),
         ("capacity", "f4"),  # demand is divided by it
+        ("admitted", "f4"),  # share of the demand that is let in
         ("freed", "f4"),  # share of the memory that the last restart freed and that is not back yet
         ("down", "i4"),  # steps without samples that are left
         ("rest", "i4"),  # steps until the next episode may begin
@@ -76,7 +77,7 @@ def initial_state(seed: int, servers: npt.NDArray[np.int64], traits: npt.NDArray
         state[name] = drawn[:, column]
     state["disk"] = traits["disk_at"]
     state["uptime"] = traits["boot"] - 300  # one step before the first
-    state["capacity"] = 1
+    state["capacity"] = state["admitted"] = 1
     return state
 
 
@@ -96,6 +97,3 @@ def _draw(seed: int, servers: Any, out: Any) -> None:
             a, b, c, d = philox(_INITIAL + call, servers[row], _TRAITS, 0, seed)
             out[row, 4 * call], out[row, 4 * call + 1] = normal_pair(np.uint32(a), np.uint32(b))
             out[row, 4 * call + 2], out[row, 4 * call + 3] = normal_pair(np.uint32(c), np.uint32(d))
-
-
-MEMORY_TABLE = np.array(MEMORIES, F)

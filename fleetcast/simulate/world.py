@@ -95,7 +95,7 @@ class World:
         self.hazard = np.array([_hazard(spec, profile) for profile in PROFILES], np.float32)
         self.batch = _batch_table(spec)
         self.fizzle = F(-math.log1p(-spec.fizzle_share))
-        self.sudden = F(spec.sudden_share)
+        self.sudden = F(_sudden_arrivals(spec))
 
     def fleet_state(self) -> npt.NDArray[np.void]:
         """State of what the whole fleet shares at the start."""
@@ -201,12 +201,19 @@ def _hazard(spec: FleetSpec, profile: str) -> float:
         return 0.0
     options = kinds_of(profile)
     weights = np.array([weight for _, weight in options])
-    lengths = [_mean(kind.lead_hours) * (1 - spec.sudden_share) + _mean(kind.impact_hours) for kind, _ in options]
+    sudden = _sudden_arrivals(spec)
+    lengths = [_mean(kind.lead_hours) * (1 - sudden) + _mean(kind.impact_hours) for kind, _ in options]
     episode = float(np.average(lengths, weights=weights)) * STEPS_PER_HOUR + REST_STEPS + FADED
     announced = [not kind.sudden for kind, _ in options]
-    fizzling = spec.fizzle_share * (1 - spec.sudden_share) * float(np.average(announced, weights=weights))
+    fizzling = spec.fizzle_share * (1 - sudden) * float(np.average(announced, weights=weights))
     cycle = STEPS_PER_DAY * (1 - fizzling) / spec.incidents_per_day
     return 1 / max(float(STEPS_PER_HOUR), cycle - episode)
+
+
+def _sudden_arrivals(spec: FleetSpec) -> float:
+    """Share of the arrivals that strike at once, so that `sudden_share` of the incidents do: some precursors fizzle."""
+    share, fizzle = spec.sudden_share, spec.fizzle_share
+    return share * (1 - fizzle) / (1 - share * fizzle)
 
 
 def _mean(hours: tuple[float, float]) -> float:

@@ -48,7 +48,7 @@ def incidents(truth: tuple[pa.Table, pa.Table, pa.Table]) -> pa.Table:
 
 def test_the_rate_is_the_one_asked_for(incidents: pa.Table) -> None:
     own = sum(cause is None for cause in incidents["cause"].to_pylist())
-    assert own / (SPEC.servers * SPEC.hours / 24) == pytest.approx(0.1, rel=0.12)
+    assert own / (SPEC.servers * SPEC.hours / 24) == pytest.approx(SPEC.incidents_per_day, rel=0.12)
 
 
 def test_there_are_many_kinds_each_where_it_belongs(incidents: pa.Table, layout: Layout) -> None:
