@@ -77,10 +77,15 @@ def _allowed(layout: Layout, name: str, servers: Sequence[int] | None) -> list[i
     fleet = list(range(layout.spec.servers) if servers is None else servers)
     if name != "cascade":
         return fleet
-    heads = [server for server in fleet if layout.profile(server) == "database" and layout.downstreams(server)]
+    heads = _heads(layout, fleet)
     if not heads:
         raise UsageError("a cascade needs a database that other servers depend on; there is none among the servers")
     return heads
+
+
+def _heads(layout: Layout, servers: Sequence[int]) -> list[int]:
+    """The databases that other servers of the fleet depend on."""
+    return [server for server in servers if layout.profile(server) == "database" and layout.downstreams(server)]
 
 
 def _targets(
@@ -96,8 +101,9 @@ def _targets(
         if name != "cascade":
             struck += cell[: round(chosen.share * CELL_SERVERS)]
         elif first == 0 or _cell_draw(layout.spec.seed, start, first) < CASCADE_CELLS:
-            struck += [server for server in cell if server in allowed][:1]
-    found = [server for server in struck if server in set(allowed)]
+            whole = Layout(layout.spec.model_copy(update={"servers": first + CELL_SERVERS}))
+            struck += _heads(whole, cell)[:1]
+    found = [server for server in struck if server < layout.spec.servers]
     at_least = min(at_least, 1) if name == "cascade" else at_least
     more = [server for server in in_line if server not in set(found)]
     return sorted(found + more[: max(0, at_least - len(found))])

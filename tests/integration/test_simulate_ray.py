@@ -29,10 +29,10 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     for workers in (1, 2, 7):
-        simulate_dataset(SPEC, tmp_path / str(workers), shard_servers=4, workers=workers, progress=False)
+        simulate_dataset(SPEC, tmp_path / str(workers), shard_servers=1, workers=workers, progress=False)
     files = _bytes(tmp_path / "1")
     assert {"manifest.json", "incidents.parquet", "topology.parquet", "maintenance.parquet"} <= set(files)
-    assert sum(name.startswith("part-") for name in files) == 3
+    assert sum(name.startswith("part-") for name in files) == 12
     assert files == _bytes(tmp_path / "2") == _bytes(tmp_path / "7")
 
 
@@ -150,6 +150,26 @@ def test_a_scenario_is_in_the_dataset(tmp_path: Path) -> None:
     assert incidents.num_rows >= 10
     first = min(row["precursor_start"] for row in incidents.to_pylist())
     assert first == trouble.start + timedelta(hours=10)
+
+
+def test_a_part_of_another_simulation_is_not_taken_over(tmp_path: Path) -> None:
+    out, other = tmp_path / "out", SPEC.model_copy(update={"seed": 77})
+    simulate_dataset(other, tmp_path / "other", shard_servers=4, progress=False)
+    simulate_dataset(SPEC, out, shard_servers=4, progress=False)
+    files = _bytes(out)
+    (out / "part-00001.parquet").write_bytes((tmp_path / "other" / "part-00001.parquet").read_bytes())
+    simulate_dataset(SPEC, out, shard_servers=4, progress=False)
+    assert _bytes(out) == files
+
+
+def test_an_impossible_scenario_is_refused_before_anything_is_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    simulate_dataset(SPEC, out, shard_servers=4, progress=False)
+    files = _bytes(out)
+    web = FleetSpec(servers=4, hours=3, profiles=("web_api",), scenario="cascade")
+    with pytest.raises(UsageError, match="cascade"):
+        simulate_dataset(web, out, overwrite=True, progress=False)
+    assert _bytes(out) == files
 
 
 def test_progress_is_told_on_standard_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

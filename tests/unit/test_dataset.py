@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -244,3 +245,13 @@ def test_side_tables_must_fit_the_servers(folder):
 def test_no_dataset_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="is no dataset"):
         check_dataset(tmp_path)
+
+
+def test_a_folder_in_a_folder_keeps_the_filesystem(tmp_path: Path) -> None:
+    inner = Storage(f"file://{tmp_path}/outer").child("inner")
+    inner.create()
+    inner.write_bytes("file", b"content")
+    assert (tmp_path / "outer" / "inner" / "file").read_bytes() == b"content"
+    bucket = Storage("s3://bucket/fleet?region=us-east-1&endpoint_override=localhost:9")
+    assert bucket.child("arrivals").root == "bucket/fleet/arrivals"
+    assert bucket.child("arrivals").filesystem.equals(bucket.filesystem)

@@ -62,9 +62,35 @@ def test_another_action_does_not() -> None:
     assert [row for row in live.incidents(onset).to_pylist() if row["server"] == server and row["onset"] == onset]
 
 
-def test_every_kind_can_be_ended_somehow() -> None:
-    for kind in KINDS.values():
-        assert kind.ended_by
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS.values() if kind.lead_hours[0] >= 0.7])
+def test_each_kind_with_a_precursor_is_ended_by_what_it_says(kind: str) -> None:
+    for action in KINDS[kind].ended_by:
+        live, server, middle, onset = _announced(kind)
+        live.act(action, [server], middle, 0.9)
+        after = live.incidents(onset).to_pylist()
+        assert not [row for row in after if row["server"] == server and row["onset"] == onset]
+
+
+def test_a_restart_ends_what_came_from_upstream() -> None:
+    live = LiveFleet(SPEC)
+    followed = [row for row in live.incidents(LONG).to_pylist() if row["cause"] and row["onset"] > live.end]
+    row = next(one for one in followed if one["end"] - one["onset"] > 8 * STEP)
+    live.act(Action.RESTART, [row["server"]], row["onset"] + 2 * STEP)
+    (found,) = [one for one in live.incidents(row["onset"]).to_pylist() if one["incident"] == row["incident"]]
+    assert found["end"] == row["onset"] + 3 * STEP < row["end"]
+
+
+def test_capacity_and_throttling_go_together() -> None:
+    base, server = SPEC.model_copy(update={"incidents_per_day": 0}), "ppweb0001"
+    both = LiveFleet(base)
+    both.act(Action.ADD_CAPACITY, [server], both.end, 4.0)
+    both.act(Action.THROTTLE, [server], both.end + STEP, 0.5)
+    calm, later = LiveFleet(base), both.end + timedelta(hours=3)
+    traffic = [
+        np.mean(_series(live.rows(live.end + 3 * STEP, later), server, "network_receive_bytes"))
+        for live in (both, calm)
+    ]
+    assert traffic[0] == pytest.approx(traffic[1] / 8, rel=0.02)
 
 
 def test_capacity_lowers_the_load_of_that_server_alone() -> None:

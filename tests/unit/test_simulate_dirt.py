@@ -29,6 +29,11 @@ def _arrivals() -> tuple[pa.Table, pa.Table]:
     return arrays.table(), arrivals(arrays.table(), DIRTY.seed, indices, DIRTY.dirt)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5])
+def test_any_share_can_be_asked_for(share: float) -> None:
+    assert lost(3, range(100), 1000, 2000, share).mean() == pytest.approx(share, rel=0.04)
+
+
 def test_the_asked_share_is_lost_in_short_gaps() -> None:
     gaps = lost(3, range(50), 1000, 2000, 0.1)
     assert gaps.mean() == pytest.approx(0.1, rel=0.1)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
 from fleetcast.contract.schema import sample_schema
@@ -17,10 +19,12 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.errors import DatasetError, UsageError
+from fleetcast.simulate.actions import INPUT, Action
 from fleetcast.simulate.live import LiveFleet
 from fleetcast.simulate.overview import write_overview
-from fleetcast.simulate.simulator import simulate
+from fleetcast.simulate.simulator import arrays_of, cells_of, simulate
 from fleetcast.simulate.spec import FleetSpec
+from fleetcast.simulate.world import World
 
 SPEC = FleetSpec(servers=25, hours=36, seed=13, incidents_per_day=0)
 STEP = timedelta(minutes=5)
@@ -123,6 +127,45 @@ def test_healthy_ends_what_was_injected(live: LiveFleet) -> None:
     assert live.switch("healthy", middle) == ()
     assert live.rows(live.end + STEP, middle).equals(before)
     assert not _critical_servers(live.rows(middle + timedelta(hours=1), middle + timedelta(hours=6)))
+
+
+def test_healthy_ends_a_cascade_before_it_reaches_the_dependants(live: LiveFleet) -> None:
+    (head,) = live.switch("cascade", live.end)
+    (origin,) = [row for row in live.incidents(live.end + timedelta(hours=1)).to_pylist() if row["server"] == head]
+    live.switch("healthy", origin["onset"])
+    assert [row["server"] for row in live.incidents(origin["onset"] + timedelta(hours=4)).to_pylist()] == [head]
+
+
+def test_an_empty_range_has_no_rows(live: LiveFleet) -> None:
+    assert live.rows(live.end, live.end - STEP).schema == sample_schema(METRIC_NAMES)
+    assert live.rows(live.end, live.end - STEP).num_rows == 0
+
+
+def test_a_change_before_the_fleet_is_refused(live: LiveFleet) -> None:
+    with pytest.raises(UsageError, match="starts at"):
+        live.switch("critical", SPEC.start - 2 * STEP)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 900), st.sampled_from(list(Action)), st.integers(0, 24)), max_size=6), st.data()
+)
+@settings(max_examples=8, deadline=None)
+def test_days_and_rewinds_do_not_show(given_: list[tuple[int, Action, int]], data: st.DataObject) -> None:
+    """Inputs in any order of asking, with rows read between them: the same as all inputs at once in one run."""
+    spec = SPEC.model_copy(update={"hours": 4.0, "incidents_per_day": 1.0})
+    live, world = LiveFleet(spec), World(spec.model_copy(update={"hours": 90.0}))
+    names, inputs = live.servers, []
+    for step, action, server in sorted(given_, key=lambda one: one[0]):
+        moment = spec.start + (step - 1) * STEP
+        live.act(action, [names[server]], moment, 0.8)
+        inputs.append((spec.first_step + step, server, int(action), 0, 0.8))
+        read = data.draw(st.integers(0, 1000))
+        live.rows(spec.start + read * STEP, spec.start + read * STEP)
+    cells = cells_of(world, range(25))
+    shared = world.shared(world.fleet_state(), spec.first_step, 1080)
+    runs = [world.run(cell, spec.first_step, 1080, shared, inputs=np.array(inputs, INPUT)) for cell in cells]
+    whole = arrays_of(world, cells, runs, spec.first_step).table()
+    assert live.rows(spec.start, spec.start + 1079 * STEP).equals(whole)
 
 
 def test_scenarios_go_on_in_waves_until_the_next_switch(live: LiveFleet) -> None:

@@ -60,6 +60,17 @@ def test_without_noise_the_oracle_is_the_future() -> None:
     assert (found.probability == 0).all()
 
 
+def test_it_knows_the_waves_of_a_scenario_as_the_clock_does() -> None:
+    spec = FleetSpec(servers=25, hours=30, noise=0, incidents_per_day=0, scenario="critical", scenario_after=10)
+    found = oracle_forecast(spec, range(25), [spec.start + timedelta(hours=9)], samples=8)
+    struck = simulate_episodes(World(spec), range(25))
+    first = spec.first_step + 9 * 12
+    soon = struck[struck["full"] & (struck["onset"] > first) & (struck["onset"] <= first + 96) & (struck["cause"] < 0)]
+    names = {World(spec).layout.name(int(server)) for server in soon["server"]}
+    assert len(names) >= 5
+    assert {name for name, said in zip(found.servers, found.probability[0, :, 2], strict=True) if said == 1} >= names
+
+
 def test_its_bands_cover_what_they_promise(forecast: OracleForecast, arrays: SimulatedArrays) -> None:
     truth = _truth(arrays, SPEC, _origins(SPEC, 12))[:, _in_order(forecast, arrays)]
     known = ~np.isnan(truth)
