@@ -68,26 +68,33 @@ def connect(settings: RaySettings, log_to_driver: bool = True) -> None:
 
 
 @contextmanager
-def quiet_ray_data(preserve_order: bool = False, block_bytes: int | None = None) -> Iterator[None]:
+def quiet_ray_data(
+    preserve_order: bool = False, block_bytes: int | None = None, all_at_once: bool = False
+) -> Iterator[None]:
     """Ray Data without its own bars, plans and notices while the context is open; the progress shown is ours.
 
-    `block_bytes` is the size at which a task hands on what it has made so far; None leaves Ray's own.
+    `block_bytes` is the size at which a task hands on what it has made so far; None leaves Ray's own. `all_at_once`
+    submits every task at the start instead of by Ray Data's budgets of memory, for few tasks with small results: the
+    budgets are known a second late (Ray 2.60 asks for them once a second), and then leave a gap after each task.
     """
     import ray.data  # noqa: PLC0415 (only where Ray is used)
 
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    before = (context.enable_progress_bars, context.execution_options.preserve_order, log.level)
-    block_before = context.target_max_block_size
+    options, level = context.execution_options, log.level
+    before = (context.enable_progress_bars, context.target_max_block_size, context.op_resource_reservation_enabled)
+    order_before = options.preserve_order
+    context.enable_progress_bars, options.preserve_order = False, preserve_order
     if block_bytes is not None:
         context.target_max_block_size = block_bytes
-    context.enable_progress_bars, context.execution_options.preserve_order = False, preserve_order
+    if all_at_once:
+        context.op_resource_reservation_enabled = False
     log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.execution_options.preserve_order = before[0], before[1]
-        log.setLevel(before[2])
-        context.target_max_block_size = block_before
+        context.enable_progress_bars, context.target_max_block_size, context.op_resource_reservation_enabled = before
+        options.preserve_order = order_before
+        log.setLevel(level)
 
 
 def disconnect() -> None:

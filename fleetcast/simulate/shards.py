@@ -145,7 +145,7 @@ def _shards(spec: FleetSpec, storage: Storage, shard_servers: int, workers: int 
     """
     shards, error = -(-spec.servers // shard_servers), ""
     tasks = _tasks(shards, workers)
-    with quiet_ray_data(block_bytes=1):  # results are handed on as they come
+    with quiet_ray_data(block_bytes=1, all_at_once=True):  # results are handed on as they come
         numbers = [{"shards": list(range(first, shards, tasks))} for first in range(tasks)]
         done = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
             _shard_task(spec, storage.reference, shard_servers),
