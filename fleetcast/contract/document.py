@@ -98,9 +98,8 @@ def _states() -> str:
         "recovery": f"a metric was critical in one of the {states.RECOVERY_STEPS} steps before, or `uptime_seconds`"
         f" < {states.FRESH_BOOT_SECONDS:g}",
         "morning_spike": f"as `heavy_load`, on a weekday from {states.MORNING[0]:g} to {states.MORNING[1]:g} h local",
-        "heavy_load": " or ".join(f"`{name}` >= {limit:g}" for name, limit in states.HEAVY.items()),
-        "idle": " and ".join(f"`{name}` < {limit:g}" for name, limit in states.IDLE.items())
-        + " (those that have a value, at least one)",
+        "heavy_load": _at_least(states.HEAVY),
+        "idle": _below(states.IDLE) + " (those that have a value, at least one)",
         "healthy": "none of these",
     }
     rows = [(state_code(name), f"`{name}`", conditions[name]) for name in states.PRECEDENCE]
@@ -109,7 +108,18 @@ def _states() -> str:
         " function of what can be observed, the same for simulated and real servers: the first of these rules that"
         " holds. It reads the present and the past half hour, never the future.\n\n"
         + _table(("code", "state", "holds when"), rows)
+        + f"\n\n`heavy_load` (so `morning_spike` too) and `idle` have hysteresis. Each also holds where its rule held"
+        f" in one of the {states.KEPT_STEPS} steps before and a wider one at every step since: for `heavy_load`"
+        f" {_at_least(states.HEAVY_KEPT)}, for `idle` {_below(states.IDLE_KEPT)}."
     )
+
+
+def _at_least(limits: dict[str, float]) -> str:
+    return " or ".join(f"`{name}` >= {limit:g}" for name, limit in limits.items())
+
+
+def _below(limits: dict[str, float]) -> str:
+    return " and ".join(f"`{name}` < {limit:g}" for name, limit in limits.items())
 
 
 def _thresholds() -> str:

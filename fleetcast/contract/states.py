@@ -24,8 +24,12 @@ PRECEDENCE = (
     "idle",
     "healthy",
 )
+# Entered at the first numbers, left at the second ones: a metric that hovers at a limit does not flicker.
 HEAVY = {"cpu_utilization": 0.60, "load1_per_core": 1.0}
+HEAVY_KEPT = {"cpu_utilization": 0.50, "load1_per_core": 0.85}
 IDLE = {"cpu_utilization": 0.05, "load1_per_core": 0.10}
+IDLE_KEPT = {"cpu_utilization": 0.07, "load1_per_core": 0.15}
+KEPT_STEPS = STEPS_PER_HOUR // 2
 MORNING = (9.0, 10.0)  # local hours of a weekday
 RECOVERY_STEPS = STEPS_PER_HOUR // 2
 FRESH_BOOT_SECONDS = 1800.0
@@ -36,7 +40,10 @@ def state_rules() -> dict[str, object]:
     return {
         "precedence": PRECEDENCE,
         "heavy_load": HEAVY,
+        "heavy_load_kept": HEAVY_KEPT,
         "idle": IDLE,
+        "idle_kept": IDLE_KEPT,
+        "kept_steps": KEPT_STEPS,
         "morning_spike_local_hours": MORNING,
         "recovery_steps": RECOVERY_STEPS,
         "fresh_boot_seconds": FRESH_BOOT_SECONDS,
@@ -64,13 +71,14 @@ def observed_state(
 
     First rule that holds: `offline` (no sample), `maintenance` (planned), `critical_issue` (a metric at or above its
     critical threshold), `recovery` (critical within the last half hour, or freshly booted), `morning_spike` (heavy
-    between 9 and 10 on a weekday), `heavy_load`, `idle`, else `healthy`. Only the present and the past are read, the
+    between 9 and 10 on a weekday), `heavy_load`, `idle`, else `healthy`. Heavy and idle have hysteresis: entered at one
+    limit, they last up to half an hour more until a wider one is passed. Only the present and the past are read, the
     past no further than half an hour.
     """
     index = {name: column for column, name in enumerate(metrics)}
     critical = _critical(values, metrics, profiles)
-    heavy = _any_metric(values, index, HEAVY, np.greater_equal)
-    idle = _all_metrics(values, index, IDLE)
+    heavy = _kept(_reaches(values, index, HEAVY), _reaches(values, index, HEAVY_KEPT))
+    idle = _kept(_stays_below(values, index, IDLE), _stays_below(values, index, IDLE_KEPT))
     recovering = _within(critical, RECOVERY_STEPS)
     if "uptime_seconds" in index:
         recovering |= values[:, :, index["uptime_seconds"]] < FRESH_BOOT_SECONDS
@@ -117,17 +125,17 @@ def _absent(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     return absent
 
 
-def _any_metric(
-    values: npt.NDArray[Any], index: dict[str, int], limits: dict[str, float], compare: np.ufunc
-) -> npt.NDArray[np.bool_]:
+def _reaches(values: npt.NDArray[Any], index: dict[str, int], limits: dict[str, float]) -> npt.NDArray[np.bool_]:
+    """Where one of the metrics is at or above its limit."""
     held = np.zeros(values.shape[:2], dtype=bool)
     for name, limit in limits.items():
         if name in index:
-            held |= compare(values[:, :, index[name]], limit)
+            held |= values[:, :, index[name]] >= limit
     return held
 
 
-def _all_metrics(values: npt.NDArray[Any], index: dict[str, int], limits: dict[str, float]) -> npt.NDArray[np.bool_]:
+def _stays_below(values: npt.NDArray[Any], index: dict[str, int], limits: dict[str, float]) -> npt.NDArray[np.bool_]:
+    """Where the metrics that have a value, one at least, are all below their limits."""
     known = np.zeros(values.shape[:2], dtype=bool)
     held = np.ones(values.shape[:2], dtype=bool)
     for name, limit in limits.items():
@@ -136,6 +144,21 @@ def _all_metrics(values: npt.NDArray[Any], index: dict[str, int], limits: dict[s
             known |= ~np.isnan(series)
             held &= np.isnan(series) | (series < limit)
     return held & known
+
+
+def _kept(entered: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where `entered` holds, or held in one of the `KEPT_STEPS` steps before and `kept` at every step since."""
+    held, lasting = entered.copy(), entered
+    for _ in range(min(KEPT_STEPS, entered.shape[1] - 1)):
+        lasting = _one_step_later(lasting) & kept
+        held |= lasting
+    return held
+
+
+def _one_step_later(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    later = np.zeros_like(flags)
+    later[:, 1:] = flags[:, :-1]
+    return later
 
 
 def _within(flags: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:

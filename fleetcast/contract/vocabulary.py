@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 STEP_SECONDS = 300
 STEPS_PER_HOUR = 3600 // STEP_SECONDS
 STEPS_PER_DAY = 24 * STEPS_PER_HOUR

@@ -222,8 +222,8 @@ def _memory_and_disk(x: Any, trait: Any, n: int) -> None:
         used = min(max(course, F(0.02)), F(0.992))
         x[O_MEMORY * B + i] = used
         x[PRESSURE * B + i] = max(used - F(PRESSURE_FROM), F(0))
-        full = low + x[GROWN * B + i]
-        x[O_DISK * B + i] = full + x[_DISK * B + i] * (F(DISK_FULL) - full)
+        free = F(DISK_FULL) - (low + x[GROWN * B + i])
+        x[O_DISK * B + i] = F(DISK_FULL) - free * (F(1) - x[_DISK * B + i])  # never falls by rounding
 
 
 @compiled

@@ -13,7 +13,7 @@ from fleetcast.errors import DatasetError, UsageError
 from fleetcast.simulate.calendar import TIMEZONE
 from fleetcast.simulate.scenarios import scenario
 
-SIMULATOR_VERSION = 2  # changes whenever the same specification gives other values
+SIMULATOR_VERSION = 3  # changes whenever the same specification gives other values
 SOURCE_KIND = "simulated"
 MOST_INCIDENTS = 2.0
 MOST_HOURS = 87_600

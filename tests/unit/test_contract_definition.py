@@ -27,12 +27,12 @@ from fleetcast.contract.vocabulary import (
 from fleetcast.errors import CollisionError, ContractError, IncompatibleError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data-contract.md"
-DIGEST_OF_1_0_0 = "8f602a2d25d6a85b0d1310d75c69f89754c2082130231c8fb2f8368aebd90ae7"
+DIGEST_OF_2_0_0 = "ba2876f1085b6908564ab2177bb20cf73fbeafd320943b2e69bd2d861dab41d3"
 
 
-def test_version_1_0_0_never_changes():
-    assert VERSION == "1.0.0", "pin the digest of the new version beside this one"
-    assert digest() == DIGEST_OF_1_0_0, "the definition changed: give it a new version"
+def test_version_2_0_0_never_changes():
+    assert VERSION == "2.0.0", "pin the digest of the new version beside this one"
+    assert digest() == DIGEST_OF_2_0_0, "the definition changed: give it a new version"
 
 
 def test_the_document_is_that_of_the_code():
@@ -110,8 +110,8 @@ def test_a_model_fits_data_with_the_metrics_that_it_needs_whatever_else_there_is
 
 
 def test_every_difference_is_named_with_both_sides():
-    model = Side("model m", "1.0.0", 300, ("cpu_utilization", "swap_used"))
-    data = Side("dataset d", "2.1.0", 60, ("cpu_utilization",), profiles=PROFILES[:6])
+    model = Side("model m", "2.0.0", 300, ("cpu_utilization", "swap_used"))
+    data = Side("dataset d", "3.1.0", 60, ("cpu_utilization",), profiles=PROFILES[:6])
     with pytest.raises(IncompatibleError) as caught:
         require_fit(model, data)
     assert [what for what, _, _ in caught.value.differences] == [
@@ -120,4 +120,4 @@ def test_every_difference_is_named_with_both_sides():
         "profiles",
         "metrics",
     ]
-    assert "model m has '1.0.0', dataset d has '2.1.0'" in str(caught.value)
+    assert "model m has '2.0.0', dataset d has '3.1.0'" in str(caught.value)

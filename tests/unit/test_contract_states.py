@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from fleetcast.contract.rows import states_of_rows
 from fleetcast.contract.schema import MAINTENANCE, TIMESTAMP
-from fleetcast.contract.states import PRECEDENCE, RECOVERY_STEPS, observed_state
+from fleetcast.contract.states import KEPT_STEPS, PRECEDENCE, RECOVERY_STEPS, observed_state
 from fleetcast.contract.thresholds import threshold_matrix
 from fleetcast.contract.vocabulary import STATES, profile_code, state_code, state_names
 from fleetcast.windows.arrays import FleetArrays
@@ -66,9 +66,10 @@ def test_a_state_never_contradicts_its_metrics(values, planned):
     np.testing.assert_array_equal(found == "offline", ~sampled)
     np.testing.assert_array_equal(found == "maintenance", sampled & planned)
     np.testing.assert_array_equal(found == "critical_issue", sampled & ~planned & critical)
-    assert heavy[np.isin(found, ["heavy_load", "morning_spike"])].all()
+    still_heavy = (values[:, :, 0] >= 0.5) | (values[:, :, 2] >= np.float32(0.85))
+    assert still_heavy[np.isin(found, ["heavy_load", "morning_spike"])].all()
     assert not heavy[np.isin(found, ["idle", "healthy"])].any()
-    assert not (values[:, :, 0] >= 0.05)[found == "idle"].any()
+    assert not (values[:, :, 0] >= np.float32(0.07))[found == "idle"].any()
 
 
 def test_the_first_rule_that_holds_is_the_state():
@@ -86,6 +87,26 @@ def test_the_first_rule_that_holds_is_the_state():
     assert found[:4].tolist() == ["healthy", "offline", "maintenance", "critical_issue"]
     assert found[4:10].tolist() == ["recovery"] * 6
     assert found[[10, 20, 21, 22, 23]].tolist() == ["healthy", "heavy_load", "idle", "recovery", "healthy"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "expected"),
+    [
+        ([0.61, 0.55, 0.51, 0.61, 0.49], "heavy heavy heavy heavy healthy"),
+        ([0.61, 0.49, 0.55], "heavy healthy healthy"),  # once left, only the first limit enters it again
+        ([0.55, 0.61, np.nan, 0.55], "healthy heavy offline healthy"),
+        ([0.61, *[0.55] * (KEPT_STEPS + 1)], "heavy " * (KEPT_STEPS + 1) + "healthy"),
+        ([0.04, 0.06, 0.069, 0.07, 0.06], "idle idle idle healthy healthy"),
+        ([0.06, 0.04, 0.61, 0.06], "healthy idle heavy healthy"),
+    ],
+)
+def test_a_state_lasts_until_a_wider_limit_is_passed(cpu, expected):
+    values = np.full((1, len(cpu), 1), np.nan, np.float32)
+    values[0, :, 0] = cpu
+    times = MONDAY + 300 * np.arange(len(cpu), dtype=np.int64)
+    planned = np.zeros((1, len(cpu)), dtype=bool)
+    codes = observed_state(values, ("cpu_utilization",), PROFILES[1:], times, planned, "UTC")
+    assert " ".join(state_names(codes)[0]).replace("heavy_load", "heavy") == expected.strip()
 
 
 def test_a_value_stored_at_the_threshold_is_at_the_threshold():

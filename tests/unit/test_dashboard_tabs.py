@@ -132,7 +132,7 @@ def test_the_header_says_whether_forecasts_come_from_the_model(ready: bool) -> N
         ready=ready,
         reasons=[] if ready else ["the newest sample is <old>"],
         version="1",
-        contract_version="1.0.0",
+        contract_version="2.0.0",
         model=schemas.ModelInfo(
             run="r",
             digest="d",

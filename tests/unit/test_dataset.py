@@ -204,7 +204,7 @@ def test_a_part_that_is_not_as_told_is_found(folder, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"contract_version": "2.0.0"}, "contract version"),
+        ({"contract_version": "3.0.0"}, "contract version"),
         ({"step_seconds": 60}, "step_seconds"),
         ({"rows": 91}, "rows, start and end"),
         ({"metrics": ["temperature"]}, "unknown metric 'temperature'"),

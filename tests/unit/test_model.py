@@ -199,7 +199,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "sides"),
     [
-        ("contract_version", "2.0.0", ("2.0.0", "1.0.0")),
+        ("contract_version", "3.0.0", ("3.0.0", "2.0.0")),
         ("profiles", ["ml_compute", "database"], ("'database')", "risk_analytics")),
         ("step_seconds", 60, ("60", "300")),
     ],

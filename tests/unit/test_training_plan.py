@@ -78,8 +78,8 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
 
 
 def test_a_dataset_of_another_contract_is_refused_with_both_sides() -> None:
-    other = manifest_of(30).model_copy(update={"contract_version": "2.0.0"})
-    with pytest.raises(IncompatibleError, match=r"contract version.*1.0.0.*2.0.0"):
+    other = manifest_of(30).model_copy(update={"contract_version": "3.0.0"})
+    with pytest.raises(IncompatibleError, match=r"contract version.*2.0.0.*3.0.0"):
         make_plan(options_of(), other)
 
 
