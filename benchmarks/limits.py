@@ -8,8 +8,6 @@ that the reference closes. About ten minutes on two cores; --quick takes small f
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import average_precision_score
 
+from benchmarks._report import finish, parser_of
 from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEP_SECONDS, STEPS_PER_HOUR, profile_codes
 from fleetcast.evaluation.metrics import coverage, geometric_mean, weighted_quantile_loss
@@ -72,8 +71,7 @@ class Plan:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser = parser_of(__doc__)
     parser.add_argument("--windows", type=int, default=1_000_000, help="windows that the reference learns on")
     parser.add_argument("--samples", type=int, default=400, help="futures that the oracle draws for each origin")
     options = parser.parse_args()
@@ -92,7 +90,7 @@ def main() -> None:
     seconds["reference"] = time.perf_counter() - begun
     quantiles |= {"reference": learnt, "oracle": oracle.quantiles}
     risks = {"reference": learnt_risk, "oracle": oracle.probability}
-    print(json.dumps(report(plan, truth, quantiles, happened, risks, oracle, seconds)))
+    finish(report(plan, truth, quantiles, happened, risks, oracle, seconds), options.quick)
 
 
 def rival(name: str, arrays: SimulatedArrays, plan: Plan) -> Floats:

@@ -8,8 +8,6 @@ interleaved. `largest_worker_bytes` is the largest resident set of a Ray worker 
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -24,6 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._report import finish, is_quick
 from fleetcast.dataset.storage import Storage
 from fleetcast.runtime import connect, disconnect, prepare_environment
 from fleetcast.settings import RaySettings
@@ -61,9 +60,7 @@ class Watch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    quick = parser.parse_args().quick
+    quick = is_quick(__doc__)
     sizes, hours, rounds = ((50, 100), 24.0, 1) if quick else ((100, 1000, 10_000), 720.0, 3)
     cores = len(os.sched_getaffinity(0))
     prepare_environment(RaySettings())
@@ -75,7 +72,7 @@ def main() -> None:
             disconnect()
     finally:
         shutil.rmtree(folder)
-    print(json.dumps(result(seconds, hours, rounds, cores, watch.largest)))
+    finish(result(seconds, hours, rounds, cores, watch.largest), quick)
 
 
 def measure(
@@ -137,7 +134,11 @@ def result(
         "peer_name": "the same parts in plain processes, without Ray",
         "ratio": medians[most]["ray"] / medians[most]["plain"],
         "unit": "s",
-        "limit": {"ratio": LONGEST_OVERHEAD, "ours": 180.0, "largest_worker_bytes": 2 * 1024**3},
+        "limit": {
+            "ratio": {"at_most": LONGEST_OVERHEAD},
+            "ours": {"at_most": 180.0},
+            "largest_worker_bytes": {"at_most": 2 * 1024**3},
+        },
         "threads": cores,
         "rounds": rounds,
         "spread": {side: [min(all_), max(all_)] for side, all_ in seconds[most].items()},

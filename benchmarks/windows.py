@@ -6,8 +6,6 @@ sides make every full window (288 + 96 steps) of the same samples for the refere
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 import warnings
@@ -18,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from benchmarks._report import finish, is_quick
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.model.config import PRESETS
@@ -105,9 +104,7 @@ def windows_per_second(run: Callable[[pd.DataFrame], int], frame: pd.DataFrame, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    quick = parser.parse_args().quick
+    quick = is_quick(__doc__)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     servers, extra, rounds = (2, 16, 1) if quick else (20, 256, 5)
@@ -131,7 +128,7 @@ def main() -> None:
         "rounds": rounds,
         "spread": {name: [min(found), max(found)] for name, found in speeds.items()},
     }
-    print(json.dumps(result))
+    finish(result, quick)
 
 
 if __name__ == "__main__":
