@@ -217,6 +217,12 @@ def select(
     return output, weights
 
 
+def single(reals: Reals, values: Tensor, count: int) -> Tensor:
+    """Finished outputs of the first `count` reals' networks, [N, count, H]; `values` is [N, V]."""
+    chosen = _take(reals, 0, count)
+    return (_single(chosen, values[:, :count], 0.0) * chosen.scale + chosen.shift[:, None]).transpose(0, 1)
+
+
 def _take(reals: Reals, first: int, last: int) -> Reals:
     """The networks of some of the reals."""
     gate = Gate(*(None if part is None else part[first:last] for part in reals.gate))

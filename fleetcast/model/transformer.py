@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from pytorch_forecasting import TemporalFusionTransformer
-from pytorch_forecasting.utils import create_mask
 from torch import nn
 from torch.nn import functional
 
@@ -40,7 +39,7 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):
         merge = not (self.training and self.hparams.dropout > 0)
         dropout = 0.0 if merge else float(self.hparams.dropout)
         lengths = _lengths(x)
-        static, static_weights = self._static(x, merge, dropout)
+        static, static_weights = self.static_embedding(x, merge, dropout)
         context = self.static_context_variable_selection(static)
         encoder, encoder_weights = self._select(
             self.encoder_variable_selection, x["encoder_cont"], x["encoder_cat"], context, shared, merge, dropout
@@ -83,8 +82,8 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):
         names = tuple(name for name in network.input_sizes if name in self.hparams.x_categoricals)
         return collapse(network, self.input_embeddings.embeddings, names, merge)
 
-    def _static(self, x: Batch, merge: bool, dropout: float) -> tuple[Tensor, Tensor]:
-        """Static embedding [batch, H] and weights [batch, 1, K]."""
+    def static_embedding(self, x: Batch, merge: bool = True, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Static embedding [batch, H] and the static variables' weights [batch, 1, K]."""
         if not self.static_variables:
             size = len(x["encoder_cont"])
             zeros = x["encoder_cont"].new_zeros(size, self.hparams.hidden_size)
@@ -187,5 +186,3 @@ def _residual_network(module: Any, values: Tensor, context: Tensor | None, merge
     gated = gate(parameters, functional.elu(hidden).reshape(-1, width), dropout).view(values.shape)
     return module.gate_norm.add_norm.norm(gated + values)  # type: ignore[no-any-return]
 
-
-__all__ = ["FastTemporalFusionTransformer", "create_mask"]
