@@ -77,7 +77,9 @@ def collapse(
     weight = torch.stack([network.prescalers[name].weight[:, 0] for name in reals])
     bias = torch.stack([network.prescalers[name].bias for name in reals])
     weights = _weights(network, embeddings, categoricals, weight, bias, merge) if len(names) > 1 else None
-    return Selection(tables, _reals([network.single_variable_grns[name] for name in reals], weight, bias, merge), weights)
+    return Selection(
+        tables, _reals([network.single_variable_grns[name] for name in reals], weight, bias, merge), weights
+    )
 
 
 def _reals(networks: list[Any], weight: Tensor, bias: Tensor, merge: bool) -> Reals:
@@ -146,9 +148,7 @@ def _weights(
     def pieces(matrix: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """A linear map of the concatenated inputs [out, total], as maps of the reals and of the table rows."""
         columns = torch.split(matrix[:, :split], sizes[: len(categoricals)], dim=1) if categoricals else ()
-        found = tuple(
-            embeddings[name].weight @ part.T for name, part in zip(categoricals, columns, strict=True)
-        )
+        found = tuple(embeddings[name].weight @ part.T for name, part in zip(categoricals, columns, strict=True))
         of_reals = matrix[:, split:].reshape(len(matrix), len(weight), -1)
         return (
             torch.einsum("ovc,vc->vo", of_reals, weight), torch.einsum("ovc,vc->o", of_reals, bias), found

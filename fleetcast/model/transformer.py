@@ -185,4 +185,3 @@ def _residual_network(module: Any, values: Tensor, context: Tensor | None, merge
     width = hidden.shape[-1]
     gated = gate(parameters, functional.elu(hidden).reshape(-1, width), dropout).view(values.shape)
     return module.gate_norm.add_norm.norm(gated + values)  # type: ignore[no-any-return]
-

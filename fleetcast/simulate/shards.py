@@ -6,7 +6,6 @@ The same specification gives the same bytes whatever the workers; a run that was
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,7 +33,7 @@ from fleetcast.simulate.waves import fleet_inputs
 from fleetcast.simulate.world import World
 
 TASKS_A_WORKER = 4
-TELL_S = 1.0  # between two tables of results of a task
+MESSAGES_A_TASK = 16
 _RESULTS = "results"
 _SHARD_RESULT = pa.schema(
     [
@@ -180,27 +179,32 @@ def _tasks(shards: int, workers: int | None) -> int:
 
 
 def _shard_task(spec: FleetSpec, out: str, shard_servers: int) -> Callable[[pa.Table], Iterator[pa.Table]]:
-    """A function of a batch of lists of shard numbers to a row (`_SHARD_RESULT`) a shard, told about once a second."""
+    """A function of a batch of lists of shard numbers to messages of a row (`_SHARD_RESULT`) a shard.
+
+    What a message tells of depends on the numbers alone: Ray starts a task again whose worker died, and leaves out as
+    many of its messages as it has already had.
+    """
 
     def make(batch: pa.Table) -> Iterator[pa.Table]:
-        rows: list[dict[str, object]] = []
-        told = time.monotonic()
-        for number in pc.list_flatten(batch["shards"]).to_pylist():
-            try:
-                storage = Storage(out)
-                if not storage.exists(RECORD) or storage.read_bytes(RECORD) != record_of(spec, shard_servers):
-                    raise DatasetError(f"the simulation into {out} was called off")
-                shard = simulate_part(spec, storage, number, shard_servers)
-                truth = {name: _stream(table) for name, table in shard.truth.items()}
-                rows.append({"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth})
-            except (FleetCastError, OSError, MemoryError) as error:  # told to the driver, which raises it again
-                rows.append({"part": "", "kept": False, "error": str(error) or type(error).__name__})
-            if time.monotonic() - told > TELL_S or rows[-1]["error"]:
-                yield _message(rows)
-                rows, told = [], time.monotonic()
-        yield _message(rows)
+        numbers = pc.list_flatten(batch["shards"]).to_pylist()
+        together = -(-len(numbers) // MESSAGES_A_TASK)
+        for first in range(0, len(numbers), together):
+            yield _message([_made(spec, out, shard_servers, n) for n in numbers[first : first + together]])
 
     return make
+
+
+def _made(spec: FleetSpec, out: str, shard_servers: int, number: int) -> dict[str, object]:
+    """The row of a shard; an error is told to the driver, which raises it again."""
+    try:
+        storage = Storage(out)
+        if not storage.exists(RECORD) or storage.read_bytes(RECORD) != record_of(spec, shard_servers):
+            raise DatasetError(f"the simulation into {out} was called off")
+        shard = simulate_part(spec, storage, number, shard_servers)
+        truth = {name: _stream(table) for name, table in shard.truth.items()}
+        return {"part": shard.part.model_dump_json(), "kept": shard.kept, "error": "", **truth}
+    except (FleetCastError, OSError, MemoryError) as error:
+        return {"part": "", "kept": False, "error": str(error) or type(error).__name__}
 
 
 def _message(rows: list[dict[str, object]]) -> pa.Table:

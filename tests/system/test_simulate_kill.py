@@ -100,6 +100,7 @@ def test_a_second_simulation_into_the_folder_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "data"
     driver = _start(out, tmp_path)
     _wait_for_parts(driver, out, 1)
+    os.kill(driver.pid, signal.SIGSTOP)  # so that it is still there, however long the second one takes to start
     second = _start(out, tmp_path)
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 1
