@@ -21,6 +21,13 @@ class RaySettings(BaseModel):
     num_cpus: int | None = Field(None, description="cores that a local Ray may use; None is all")
 
 
+class ForecastSettings(BaseModel):
+    """How forecasts are worked out."""
+
+    compiled: bool = Field(True, description="predict with a compiled kernel where there is a compiler")
+    kernels: Path | None = Field(None, description="folder of compiled kernels; None is `~/.cache/fleetcast/kernels`")
+
+
 class CostSettings(BaseModel):
     """Assumptions behind the value of an avoided incident; all are assumptions and shown as such."""
 
@@ -70,6 +77,7 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".fleetcast"), description="folder of the service's database, state and demo files")
     database_url: str | None = Field(None, description="SQLAlchemy URL; None is SQLite in `home`")
     ray: RaySettings = Field(default_factory=RaySettings)
+    forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import datetime
 
@@ -17,13 +18,17 @@ from fleetcast.model.base import ResidualBase
 from fleetcast.model.bundle import Bundle
 from fleetcast.model.floor import residual_floor
 from fleetcast.model.manifest import BundleManifest
+from fleetcast.model.native.compiler import CompileError
+from fleetcast.model.native.predictor import NativePredictor
 from fleetcast.model.network import ForecastNetwork
+from fleetcast.settings import ForecastSettings, Settings
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.spec import OBSERVED_SHARE, STALE_STEPS, WindowSpec
 
-BATCH_SERVERS = 64
+EAGER_BATCH, COMPILED_BATCH = 32, 256  # servers at a time: what stays in the processor's caches
 FALLBACK_STEPS = STEPS_PER_DAY  # a server silent for longer than this gets no forecast
+logger = logging.getLogger(__name__)
 
 
 class Forecaster:
@@ -32,19 +37,23 @@ class Forecaster:
     The same samples give the same forecast, to float32 rounding, whatever other servers are forecast with them.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, settings: ForecastSettings | None = None) -> None:
+        """`settings` says whether to predict with the compiled kernel; by default so."""
         self.manifest: BundleManifest = bundle.manifest
         self.spec = WindowSpec.model_validate(bundle.manifest.window)
         self.network = ForecastNetwork(bundle.manifest.network)
         _require_shapes(self.network.state_dict(), bundle.weights, bundle.manifest.run)
         self.network.load_state_dict(bundle.weights)
         self.network.eval()
+        self.kernel = _kernel(self.network, settings or ForecastSettings())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], threads: int = 1) -> Forecaster:
+    def load(
+        cls, path: str | os.PathLike[str], threads: int = 1, settings: ForecastSettings | None = None
+    ) -> Forecaster:
         """Load a bundle and set torch's threads. Raises what `Bundle.load` raises."""
         torch.set_num_threads(threads)
-        return cls(Bundle.load(path))
+        return cls(Bundle.load(path), settings or Settings().forecast)
 
     @property
     def history_steps(self) -> int:
@@ -70,8 +79,9 @@ class Forecaster:
         quantiles = np.full(shape, np.nan, np.float32)
         by_model = np.array([row for row, source in enumerate(sources) if source == MODEL], dtype=np.int64)
         by_floor = np.array([row for row, source in enumerate(sources) if source == FALLBACK], dtype=np.int64)
-        for first in range(0, len(by_model), BATCH_SERVERS):
-            rows = by_model[first : first + BATCH_SERVERS]
+        batch = EAGER_BATCH if self.kernel is None else COMPILED_BATCH
+        for first in range(0, len(by_model), batch):
+            rows = by_model[first : first + batch]
             quantiles[rows] = self._model_quantiles(known.of_servers(rows))
         if len(by_floor):
             quantiles[by_floor] = self._floor_quantiles(known.of_servers(by_floor))
@@ -110,8 +120,12 @@ class Forecaster:
         if self.manifest.network.head == "floor":
             base = ResidualBase(fleet.select(self.spec.targets), fleet.start, self.spec.horizon, self.spec.levels)
         batch = WindowBatcher(fleet, self.spec, base).inputs(rows, ends)
+        shared = self.spec.shared_reals
         with torch.inference_mode():
-            found = self.network(batch).numpy()
+            if self.kernel is None:
+                found = self.network(batch, shared).numpy()
+            else:
+                found = self.network.quantiles(self.kernel(batch, shared), batch).numpy()
         return np.ascontiguousarray(found.transpose(0, 2, 1, 3))
 
     def _floor_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
@@ -121,6 +135,18 @@ class Forecaster:
             for column in range(values.shape[2])
         ]
         return np.stack(found, axis=1)
+
+
+def _kernel(network: ForecastNetwork, settings: ForecastSettings) -> NativePredictor | None:
+    """The network's compiled form, or None, with a log line that says why."""
+    if not settings.compiled:
+        return None
+    steps = network.config.encoder_tokens + network.config.decoder_tokens
+    try:
+        return NativePredictor(network.transformer, steps, settings.kernels)
+    except CompileError as error:
+        logger.warning("forecasting without the compiled kernel, several times slower: %s", error)
+        return None
 
 
 def _require_shapes(network: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], run: str) -> None:

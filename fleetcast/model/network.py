@@ -1,38 +1,29 @@
-"""pytorch-forecasting's Temporal Fusion Transformer with a head for quantiles of several targets."""
+"""A Temporal Fusion Transformer with a head for quantiles of several targets."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
-from pytorch_forecasting import TemporalFusionTransformer
 from torch import nn
 from torch.nn import functional
 
 from fleetcast.model.config import NetworkConfig
+from fleetcast.model.transformer import FastTemporalFusionTransformer
 
 Batch = dict[str, torch.Tensor]
 
 
-class RawTemporalFusionTransformer(TemporalFusionTransformer):
-    """The library's network as it is, without its output transformation."""
-
-    def transform_output(self, prediction: torch.Tensor, target_scale: torch.Tensor, loss: Any = None) -> torch.Tensor:
-        """The network's raw output; the head of `ForecastNetwork` scales it."""
-        return prediction
-
-
-def build_transformer(config: NetworkConfig) -> RawTemporalFusionTransformer:
-    """The library's network with the inputs and sizes of `config`."""
+def build_transformer(config: NetworkConfig) -> FastTemporalFusionTransformer:
+    """The network with the inputs and sizes of `config`, its parameters named as pytorch-forecasting names them."""
     outputs = config.targets * len(config.levels) * config.decoder_pool
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
         return _transformer(config, outputs)
 
 
-def _transformer(config: NetworkConfig, outputs: int) -> RawTemporalFusionTransformer:
-    return RawTemporalFusionTransformer(
+def _transformer(config: NetworkConfig, outputs: int) -> FastTemporalFusionTransformer:
+    return FastTemporalFusionTransformer(
         hidden_size=config.hidden_size,
         lstm_layers=config.lstm_layers,
         dropout=config.dropout,
@@ -69,21 +60,19 @@ class ForecastNetwork(nn.Module):
         """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, shared: int = 0) -> torch.Tensor:
         """Quantiles [batch, horizon, target, level].
 
         In training they may cross, so that each level gets its own gradient; in evaluation they are sorted
-        (rearrangement, Chernozhukov et al. 2010) and at least 0.
+        (rearrangement, Chernozhukov et al. 2010) and at least 0. `shared` is how many of the first reals are the same
+        in the whole batch (`FastTemporalFusionTransformer.forward`).
         """
+        return self.quantiles(self.transformer(batch, shared=shared)["prediction"], batch)
+
+    def quantiles(self, raw: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The transformer's raw output [batch, decoder tokens, outputs] as quantiles, see `forward`."""
         config = self.config
-        size, encoder_tokens = batch["encoder_cont"].shape[:2]
-        decoder_tokens = batch["decoder_cont"].shape[1]
-        lengths = {
-            "encoder_lengths": torch.full((size,), encoder_tokens, device=batch["encoder_cont"].device),
-            "decoder_lengths": torch.full((size,), decoder_tokens, device=batch["encoder_cont"].device),
-        }
-        raw = self.transformer({**batch, **lengths, "target_scale": batch["scale"]})["prediction"]
-        raw = raw.reshape(size, decoder_tokens * config.decoder_pool, config.targets, len(config.levels))
+        raw = raw.reshape(len(raw), -1, config.targets, len(config.levels))
         center, scale = batch["center"][:, None, :, None], batch["scale"][:, None, :, None]
         quantiles: torch.Tensor
         if config.head == "floor":

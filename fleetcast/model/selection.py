@@ -9,6 +9,7 @@ layer of the selection itself collapses to a small matrix and a table a categori
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,13 +19,20 @@ from torch.nn import functional
 Tensor = torch.Tensor
 
 
-class Gate(NamedTuple):
+@dataclass(frozen=True)
+class Gate:
     """The second linear layer and the gate's linear layer of gated residual networks; one matrix where they merge."""
 
     inner: Tensor | None  # [..., in, in]
     inner_bias: Tensor | None
     weight: Tensor  # [..., in, 2 x out]
     bias: Tensor  # [..., 1, 2 x out]
+
+    def __getitem__(self, index: int | slice) -> Gate:
+        """Of some of the networks on the leading axis."""
+        inner = None if self.inner is None else self.inner[index]
+        inner_bias = None if self.inner_bias is None else self.inner_bias[index]
+        return Gate(inner, inner_bias, self.weight[index], self.bias[index])
 
 
 class Reals(NamedTuple):
@@ -173,7 +181,7 @@ def _weights(
         residual_bias,
         residual_tables,
         norm,
-        Gate(*(None if part is None else part[0] for part in gate)),
+        gate[0],
         (last.weight, last.bias),
     )
 
@@ -225,9 +233,8 @@ def single(reals: Reals, values: Tensor, count: int) -> Tensor:
 
 def _take(reals: Reals, first: int, last: int) -> Reals:
     """The networks of some of the reals."""
-    gate = Gate(*(None if part is None else part[first:last] for part in reals.gate))
     return Reals(
-        reals.slope[first:last], reals.offset[first:last], gate, reals.residual[first:last],
+        reals.slope[first:last], reals.offset[first:last], reals.gate[first:last], reals.residual[first:last],
         reals.variance[:, first:last], reals.scale[first:last], reals.shift[first:last],
     )  # fmt: skip
 

@@ -9,13 +9,13 @@ from pytorch_forecasting import TemporalFusionTransformer
 from torch import nn
 from torch.nn import functional
 
-from fleetcast.model.selection import Gate, Selection, collapse, gate, gate_of, select
+from fleetcast.model.selection import Selection, collapse, gate, gate_of, select
 
 Tensor = torch.Tensor
 Batch = dict[str, torch.Tensor]
 
 
-class FastTemporalFusionTransformer(TemporalFusionTransformer):
+class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[misc]
     """pytorch-forecasting's network (Lim et al. 2021): same names, shapes and numbers, restructured forward pass.
 
     A state dict goes both ways. The output is the raw one: nothing is scaled back. Without dropout, and in evaluation,
@@ -26,7 +26,7 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):
         """The network's raw output; whoever calls it scales it."""
         return prediction
 
-    def forward(self, x: Batch, attention: bool = False, shared: int = 0) -> dict[str, Any]:  # type: ignore[override]
+    def forward(self, x: Batch, attention: bool = False, shared: int = 0) -> dict[str, Any]:
         """Raw output of a batch.
 
         Args:
@@ -127,8 +127,8 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Interpretable multi-head attention: heads share one value projection, and their outputs are averaged."""
         layer, heads = self.multihead_attn, self.multihead_attn.n_head
-        queries = functional.linear(asked, *_joined(layer.q_layers)).unflatten(2, (heads, -1)).transpose(1, 2)
-        keys = functional.linear(known, *_joined(layer.k_layers)).unflatten(2, (heads, -1)).transpose(1, 2)
+        queries = _heads(functional.linear(asked, *_joined(layer.q_layers)), heads)
+        keys = _heads(functional.linear(known, *_joined(layer.k_layers)), heads)
         values = layer.v_layer(known)[:, None]
         mask = self._mask(asked, past, lengths)
         shares = None
@@ -148,7 +148,8 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):
     def _mask(self, asked: Tensor, past: int, lengths: tuple[Tensor, Tensor] | None) -> Tensor:
         """Which steps may be attended to, True for yes: [1 or batch, 1, decoder, time]."""
         if lengths is not None:
-            return ~self.get_attention_mask(encoder_lengths=lengths[0], decoder_lengths=lengths[1])[:, None]
+            hidden: Tensor = self.get_attention_mask(encoder_lengths=lengths[0], decoder_lengths=lengths[1])
+            return ~hidden[:, None]
         ahead = asked.shape[1]
         later = torch.ones(ahead, ahead, dtype=torch.bool, device=asked.device)
         if self.hparams.causal_attention:
@@ -170,6 +171,11 @@ def _joined(layers: Any) -> tuple[Tensor, Tensor]:
     return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
 
 
+def _heads(values: Tensor, heads: int) -> Tensor:
+    """[batch, time, H] as [batch, head, time, H / heads]."""
+    return values.view(*values.shape[:2], heads, -1).transpose(1, 2)
+
+
 def _gate_add_norm(module: Any, values: Tensor, skip: Tensor, dropout: float) -> Tensor:
     values = functional.dropout(values, dropout) if dropout else values
     gated = functional.glu(module.glu.fc(values), dim=-1)
@@ -181,7 +187,6 @@ def _residual_network(module: Any, values: Tensor, context: Tensor | None, merge
     hidden = module.fc1(values)
     if context is not None:
         hidden = hidden + module.context(context)[:, None]
-    parameters = Gate(*(None if part is None else part[0] for part in gate_of([module], merge)))
     width = hidden.shape[-1]
-    gated = gate(parameters, functional.elu(hidden).reshape(-1, width), dropout).view(values.shape)
+    gated = gate(gate_of([module], merge)[0], functional.elu(hidden).reshape(-1, width), dropout).view(values.shape)
     return module.gate_norm.add_norm.norm(gated + values)  # type: ignore[no-any-return]

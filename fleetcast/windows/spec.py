@@ -101,6 +101,11 @@ class WindowSpec(BaseModel):
         return CYCLIC_CALENDAR if self.cyclic_calendar else PLAIN_CALENDAR
 
     @property
+    def shared_reals(self) -> int:
+        """So many of the first known reals depend on the time alone: one origin, one value for the whole fleet."""
+        return len(self.calendar) + 1
+
+    @property
     def variables(self) -> Variables:
         """Names of the network's inputs."""
         known = (*self.calendar, POSITION)

@@ -1,4 +1,4 @@
-"""Compiling `kernel.cpp` for a network's sizes and this processor, once, into a folder that only its owner can write."""
+"""Compiling `kernel.cpp` for a network's sizes and this processor, once, into a folder that only its owner writes."""
 
 from __future__ import annotations
 
