@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fleetcast.model.native.training import TrainingKernels
+
 Tensor = torch.Tensor
 
 
@@ -35,7 +37,8 @@ class Gate:
         return Gate(inner, inner_bias, self.weight[index], self.bias[index])
 
 
-class Reals(NamedTuple):
+@dataclass(frozen=True)
+class Reals:
     """The single-variable networks of `V` reals of `c` dimensions each."""
 
     slope: Tensor  # [V, 1, c], first linear layer as a function of the scalar
@@ -45,6 +48,21 @@ class Reals(NamedTuple):
     variance: Tensor  # [3, V, 1], of (x x, x, 1)
     scale: Tensor  # [V, 1, H], layer norm at the end
     shift: Tensor  # [V, H]
+
+    def __getitem__(self, index: slice) -> Reals:
+        """Of some of the reals."""
+        return Reals(
+            self.slope[index], self.offset[index], self.gate[index], self.residual[index], self.variance[:, index],
+            self.scale[index], self.shift[index],
+        )  # fmt: skip
+
+    def flat(self) -> tuple[Tensor | None, ...]:
+        """As `TrainingKernels.reals` takes them."""
+        gate = self.gate
+        return (
+            self.slope, self.offset, gate.inner, gate.inner_bias, gate.weight, gate.bias, self.residual,
+            self.variance[:, :, 0].T, self.scale, self.shift,
+        )  # fmt: skip
 
 
 class Weights(NamedTuple):
@@ -193,6 +211,7 @@ def select(
     context: Tensor | None,
     shared: int = 0,
     dropout: float = 0.0,
+    kernels: TrainingKernels | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Apply a variable selection network.
 
@@ -203,43 +222,41 @@ def select(
         context: [batch, H] or None.
         shared: so many of the first reals are the same in the whole batch, and are worked out for its first row only.
         dropout: probability; above 0 the selection must not be merged.
+        kernels: compiled functions to use where they fit.
 
     Returns (output [batch, time, H], weights [batch, time, K]).
     """
     size, steps, count = reals.shape
-    flat = reals.reshape(size * steps, count)
     weights = _weigh(selection.weights, reals, codes, context, dropout)
-    of_reals = weights[..., len(codes) :].reshape(size * steps, count)
-    own = _take(selection.reals, shared, count)
-    found = _single(own, flat[:, shared:], dropout)  # [V, batch x time, H]
-    scaled = found * own.scale
-    output = (scaled * of_reals[:, shared:].T[:, :, None]).sum(dim=0) + of_reals @ selection.reals.shift
-    output = output.view(size, steps, -1)
+    own, shares = reals[:, :, shared:], weights[..., len(codes) + shared :]
+    networks = selection.reals[shared:]
+    rows = (own.reshape(size * steps, -1), shares.reshape(size * steps, -1))
+    if kernels is not None and kernels.fit(*rows) and count > shared:
+        output = kernels.reals(*rows, networks.flat(), dropout)
+    else:
+        output = _weighted_sum(networks, *rows, dropout)
+    output = output.reshape(size, steps, -1)
     if shared:
-        first = _take(selection.reals, 0, shared)
-        once = _single(first, reals[0, :, :shared], dropout) * first.scale  # [V, time, H]
-        shares = weights[..., len(codes) : len(codes) + shared]
-        output = output + torch.bmm(shares.transpose(0, 1), once.transpose(0, 1)).transpose(0, 1)
+        once = single(selection.reals[:shared], reals[0, :, :shared], dropout)  # [time, shared, H]
+        of_shared = weights[..., len(codes) : len(codes) + shared]
+        output = output + torch.bmm(of_shared.transpose(0, 1), once).transpose(0, 1)
     for place, (table, code) in enumerate(zip(selection.tables, codes, strict=True)):
         output = output + weights[..., place : place + 1] * functional.embedding(code, table)
     return output, weights
 
 
-def single(reals: Reals, values: Tensor, count: int) -> Tensor:
-    """Finished outputs of the first `count` reals' networks, [N, count, H]; `values` is [N, V]."""
-    chosen = _take(reals, 0, count)
-    return (_single(chosen, values[:, :count], 0.0) * chosen.scale + chosen.shift[:, None]).transpose(0, 1)
+def single(reals: Reals, values: Tensor, dropout: float = 0.0) -> Tensor:
+    """Outputs of single-variable networks, [N, V, H]; `values` is [N, V]."""
+    return (_before_scale(reals, values, dropout) * reals.scale + reals.shift[:, None]).transpose(0, 1)
 
 
-def _take(reals: Reals, first: int, last: int) -> Reals:
-    """The networks of some of the reals."""
-    return Reals(
-        reals.slope[first:last], reals.offset[first:last], reals.gate[first:last], reals.residual[first:last],
-        reals.variance[:, first:last], reals.scale[first:last], reals.shift[first:last],
-    )  # fmt: skip
+def _weighted_sum(reals: Reals, values: Tensor, shares: Tensor, dropout: float) -> Tensor:
+    """[N, H]; `values` and `shares` are [N, V]."""
+    scaled = _before_scale(reals, values, dropout) * reals.scale
+    return (scaled * shares.T[:, :, None]).sum(dim=0) + shares @ reals.shift
 
 
-def _single(reals: Reals, values: Tensor, dropout: float) -> Tensor:
+def _before_scale(reals: Reals, values: Tensor, dropout: float) -> Tensor:
     """Outputs of the single-variable networks before the last scale and shift, [V, N, H]; `values` is [N, V]."""
     x = values.T
     hidden = functional.elu(torch.addcmul(reals.offset, x[:, :, None], reals.slope))

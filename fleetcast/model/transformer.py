@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from pytorch_forecasting import TemporalFusionTransformer
 from torch import nn
 from torch.nn import functional
 
+from fleetcast.model.native.compiler import CompileError
+from fleetcast.model.native.training import TrainingKernels
 from fleetcast.model.selection import Selection, collapse, gate, gate_of, select
 
 Tensor = torch.Tensor
@@ -21,6 +24,16 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
     A state dict goes both ways. The output is the raw one: nothing is scaled back. Without dropout, and in evaluation,
     the numbers are the library's to float32 rounding; dropout draws its masks in another order.
     """
+
+    kernels: TrainingKernels | None = None  # compiled functions for training on a processor, see `use_kernels`
+
+    def use_kernels(self, folder: Path | None = None) -> None:
+        """Train with compiled functions where they fit. Raises `CompileError`."""
+        options = self.hparams
+        if not options.causal_attention:
+            raise CompileError("the kernels attend to the past only")
+        sizes = (options.hidden_size, options.hidden_continuous_size, options.attention_head_size)
+        self.kernels = TrainingKernels(*sizes, folder)
 
     def transform_output(self, prediction: Any, target_scale: Any, loss: Any = None) -> Any:
         """The network's raw output; whoever calls it scales it."""
@@ -100,7 +113,9 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
         words, reals = self.hparams.x_categoricals, self.hparams.x_reals
         codes = tuple(cat[:, :, words.index(name)] for name in names if name in words)
         columns = [reals.index(name) for name in names if name not in words]
-        return select(self.collapsed(network, merge), cont[:, :, columns], codes, context, shared, dropout)
+        return select(
+            self.collapsed(network, merge), cont[:, :, columns], codes, context, shared, dropout, self.kernels
+        )
 
     def _recur(
         self, encoder: Tensor, decoder: Tensor, static: Tensor, lengths: tuple[Tensor, Tensor] | None
@@ -127,6 +142,15 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Interpretable multi-head attention: heads share one value projection, and their outputs are averaged."""
         layer, heads = self.multihead_attn, self.multihead_attn.n_head
+        if self.kernels is not None and not weights and lengths is None and self.kernels.fit(asked, known):
+            query, key = (
+                functional.linear(side, *_joined(part))
+                for side, part in ((asked, layer.q_layers), (known, layer.k_layers))
+            )
+            attended = self.kernels.attention(query, key, layer.v_layer(known))
+            attended = functional.dropout(attended, dropout) if dropout else attended
+            output = layer.w_h(attended.mean(dim=2))
+            return functional.dropout(output, dropout) if dropout else output, None
         queries = _heads(functional.linear(asked, *_joined(layer.q_layers)), heads)
         keys = _heads(functional.linear(known, *_joined(layer.k_layers)), heads)
         values = layer.v_layer(known)[:, None]

@@ -70,12 +70,15 @@ def batch_of(config: NetworkConfig, size: int, shared: int = 0) -> Batch:
     return batch
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])
 @pytest.mark.parametrize("preset", ["reference", "default", "tiny"])
-def test_raw_outputs_gradients_and_interpretation_are_the_librarys(preset: str, trained: bool) -> None:
+def test_raw_outputs_gradients_and_interpretation_are_the_librarys(preset: str, trained: bool, compiled: bool) -> None:
     config = config_of(preset)
     ours = build_transformer(config)
     theirs = library(ours, trained)
+    if compiled:
+        ours.use_kernels()
     batch, directions = batch_of(config, 5), torch.randn(5, config.decoder_tokens, ours.hparams.output_size)
     for network in (ours, theirs):
         (network.train()(batch)["prediction"] * directions).mean().backward()
@@ -129,9 +132,12 @@ def test_windows_of_unequal_length() -> None:
         torch.testing.assert_close(shown[name], value, atol=TOLERANCE, rtol=0, equal_nan=True)
 
 
-def test_dropout_has_the_librarys_distribution_and_is_off_in_evaluation() -> None:
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_dropout_has_the_librarys_distribution_and_is_off_in_evaluation(compiled: bool) -> None:
     config = config_of("tiny", dropout=0.3)
     network = build_transformer(config)
+    if compiled:
+        network.use_kernels()
     batch = batch_of(config, 4)
     theirs = library(network, trained=True)
     with torch.no_grad():
@@ -146,6 +152,36 @@ def test_dropout_has_the_librarys_distribution_and_is_off_in_evaluation() -> Non
     assert float(apart.square().mean()) < 2  # 1 where both draw from one distribution
     spread = draws["ours"].std(dim=0) / draws["theirs"].std(dim=0)
     assert 0.9 < float(spread.mean()) < 1.1
+
+
+@pytest.mark.parametrize("shared", [0, 2])
+@pytest.mark.parametrize("rows", [1, 16, 45])
+def test_compiled_gradients_with_dropout_are_those_of_the_compiled_output(rows: int, shared: int) -> None:
+    """By central differences in one direction, the dropout masks fixed by the seed."""
+    config = config_of("tiny", dropout=0.4)
+    network = build_transformer(config)
+    library(network, trained=True)
+    network.use_kernels()
+    network.train()
+    batch = batch_of(config, rows, shared)
+
+    def loss() -> torch.Tensor:
+        torch.manual_seed(3)
+        return (network(batch, shared=shared)["prediction"] * directions).mean()
+
+    directions = torch.randn(rows, config.decoder_tokens, network.hparams.output_size)
+    loss().backward()
+    moves = [torch.randn_like(parameter) for parameter in network.parameters()]
+    slope = sum(
+        float((p.grad * m).sum()) for p, m in zip(network.parameters(), moves, strict=True) if p.grad is not None
+    )
+    ends, step = [], 1e-3
+    for sign in (1, -2, 1):
+        with torch.no_grad():
+            for parameter, move in zip(network.parameters(), moves, strict=True):
+                parameter.add_(sign * step * move)
+            ends.append(float(loss()))
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(slope, rel=0.03, abs=2e-3)
 
 
 @pytest.mark.parametrize("shared", [0, 5])

@@ -1,4 +1,4 @@
-"""Compiling `kernel.cpp` for a network's sizes and this processor, once, into a folder that only its owner writes."""
+"""Compiling the kernels for a network's sizes and this processor, once, into a folder that only its owner writes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fleetcast.errors import BundleError
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 COMPILERS = ("g++", "clang++", "c++")
+HEADER = "vectors.h"
 SECONDS = 300  # longest compilation
 
 
@@ -24,8 +25,8 @@ class CompileError(BundleError):
     """There is no compiler, it fails, or its folder is not safe: the network runs without the kernel."""
 
 
-def compiled_kernel(sizes: dict[str, int], folder: Path | None = None) -> Path:
-    """The shared library for these sizes; made when it is not there yet.
+def compiled_kernel(sizes: dict[str, int], folder: Path | None = None, source: str = "kernel.cpp") -> Path:
+    """The shared library of a source file for these sizes; made when it is not there yet.
 
     Its name holds the digest of the source, the flags, the sizes and the processor's features, so that another one is
     made when any of them changes. `folder` is by default `$XDG_CACHE_HOME/fleetcast/kernels`.
@@ -33,10 +34,12 @@ def compiled_kernel(sizes: dict[str, int], folder: Path | None = None) -> Path:
     Raises `CompileError`.
     """
     folder = folder or _default_folder()
-    source = files("fleetcast.model.native").joinpath("kernel.cpp").read_bytes()
+    contents = {name: files("fleetcast.model.native").joinpath(name).read_bytes() for name in (source, HEADER)}
     macros = [f"-D{name}={value}" for name, value in sorted(sizes.items())]
-    digest = hashlib.sha256("\n".join([*FLAGS, *macros, _processor()]).encode() + source).hexdigest()
-    target = folder / f"kernel-{digest[:32]}.so"
+    digest = hashlib.sha256(
+        "\n".join([*FLAGS, *macros, _processor()]).encode() + b"".join(contents.values())
+    ).hexdigest()
+    target = folder / f"{Path(source).stem}-{digest[:32]}.so"
     _make_private(folder)
     if target.exists():
         _require_private(target)
@@ -47,9 +50,9 @@ def compiled_kernel(sizes: dict[str, int], folder: Path | None = None) -> Path:
     partial = folder / f".{uuid.uuid4().hex}.partial"
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "kernel.cpp"
-            file.write_bytes(source)
-            command = [compiler, *FLAGS, *macros, "-o", str(partial), str(file)]
+            for name, content in contents.items():
+                (Path(scratch) / name).write_bytes(content)
+            command = [compiler, *FLAGS, *macros, "-o", str(partial), str(Path(scratch) / source)]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
         partial.chmod(0o700)
         partial.replace(target)

@@ -104,7 +104,7 @@ def _known(selection: Any, reals: Tensor, shared: int) -> Tensor:
     """Outputs of the shared reals' networks, [step, shared, H]."""
     if not shared:
         return torch.zeros(1)
-    return single(selection.reals, reals[0], shared)
+    return single(selection.reals[:shared], reals[0, :, :shared])
 
 
 def _pointer(array: npt.NDArray[Any]) -> ctypes.c_void_p:
