@@ -14,17 +14,17 @@ TEST_ENV := env -u RAY_ADDRESS -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test screenshot lint lock clean chromium peers
+.PHONY: help setup demo test screenshot lint lock clean chromium compiler peers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/installed ## make .venv with the pinned dependencies and FleetCast itself
 
-demo: setup ## simulate, train, backtest, serve; dashboard at http://127.0.0.1:8000 (Ctrl-C stops everything)
+demo: setup compiler ## simulate, train, backtest, serve; dashboard at http://127.0.0.1:8000 (Ctrl-C stops everything)
 	@exec $(BIN)/fleetcast demo
 
-test: setup chromium peers lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
+test: setup chromium compiler peers lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 screenshot: setup chromium ## renew the README's picture of the dashboard
@@ -72,6 +72,9 @@ $(VENV)/peers/installed: $(VENV)/created benchmarks/peers/requirements.lock
 	$(PYTHON) -m venv --clear $(VENV)/peers
 	$(VENV)/peers/bin/python -m pip --disable-pip-version-check install -r benchmarks/peers/requirements.lock
 	@touch $@
+
+compiler:
+	@command -v g++ >/dev/null || { $(SUDO) apt-get update && $(APT_INSTALL) g++; }
 
 chromium:
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update && $(APT_INSTALL) chromium; }

@@ -7,7 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from fleetcast.operate.checks_environment import check_database, check_machine, check_packages, check_python
+from fleetcast.operate.checks_environment import (
+    check_compiler,
+    check_database,
+    check_machine,
+    check_packages,
+    check_python,
+)
 from fleetcast.operate.verdict import CheckResult, fail, ok
 from fleetcast.settings import Settings
 
@@ -41,6 +47,7 @@ def run_doctor(
         ("python", check_python),
         ("packages", check_packages),
         ("machine", lambda: check_machine(settings)),
+        ("compiler", check_compiler),
         ("ray", lambda: check_ray(deep)),
         ("database", lambda: check_database(settings)),
     ]

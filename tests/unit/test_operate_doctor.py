@@ -13,7 +13,13 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.operate.checks_components import SAMPLE_FLEET, check_bundle, check_dataset, check_simulator
-from fleetcast.operate.checks_environment import check_database, check_machine, check_packages, check_python
+from fleetcast.operate.checks_environment import (
+    check_compiler,
+    check_database,
+    check_machine,
+    check_packages,
+    check_python,
+)
 from fleetcast.operate.doctor import run_doctor
 from fleetcast.operate.home import make_home
 from fleetcast.operate.verdict import CheckResult, Verdict
@@ -47,6 +53,13 @@ def assert_says_what_to_do(result: CheckResult, verdict: Verdict, *words: str) -
 def test_python_and_machine(settings: Settings) -> None:
     assert check_python().verdict == Verdict.OK
     assert [result.name for result in check_machine(settings)] == ["cores", "memory", "shared memory", "disk"]
+
+
+def test_a_missing_compiler_is_a_warning_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_compiler().verdict == Verdict.OK
+    monkeypatch.setenv("PATH", "")
+    missing = check_compiler()
+    assert (missing.verdict, missing.advice) == (Verdict.WARN, "apt-get install g++")
 
 
 def test_packages_against_ranges_and_lock(tmp_path: Path) -> None:
@@ -115,7 +128,8 @@ def test_a_whole_run_looks_at_everything_and_changes_nothing(settings: Settings,
     before = sorted(settings.home.rglob("*"))
     results = list(run_doctor(settings))
     names = [result.name for result in results]
-    assert names[:8] == ["python", "packages", "cores", "memory", "shared memory", "disk", "ray", "database"]
+    expected = ["python", "packages", "cores", "memory", "shared memory", "disk", "compiler", "ray", "database"]
+    assert names[:9] == expected
     assert names[8:] == ["simulator", f"dataset {settings.home.resolve() / 'data'}", "service"]
     assert not [result for result in results if result.verdict == Verdict.FAIL]
     assert all(result.advice for result in results if result.verdict != Verdict.OK)

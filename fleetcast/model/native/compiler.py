@@ -44,7 +44,7 @@ def compiled_kernel(sizes: dict[str, int], folder: Path | None = None, source: s
     if target.exists():
         _require_private(target)
         return target
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    compiler = find_compiler()
     if compiler is None:
         raise CompileError("no C++ compiler (apt-get install g++)")
     partial = folder / f".{uuid.uuid4().hex}.partial"
@@ -63,6 +63,11 @@ def compiled_kernel(sizes: dict[str, int], folder: Path | None = None, source: s
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+def find_compiler() -> str | None:
+    """Path of the C++ compiler that would be used; None where there is none."""
+    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
 
 
 def _default_folder() -> Path:
