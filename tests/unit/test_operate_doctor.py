@@ -130,7 +130,7 @@ def test_a_whole_run_looks_at_everything_and_changes_nothing(settings: Settings,
     names = [result.name for result in results]
     expected = ["python", "packages", "cores", "memory", "shared memory", "disk", "compiler", "ray", "database"]
     assert names[:9] == expected
-    assert names[8:] == ["simulator", f"dataset {settings.home.resolve() / 'data'}", "service"]
+    assert names[9:] == ["simulator", f"dataset {settings.home.resolve() / 'data'}", "service"]
     assert not [result for result in results if result.verdict == Verdict.FAIL]
     assert all(result.advice for result in results if result.verdict != Verdict.OK)
     assert sorted(settings.home.rglob("*")) == before
