@@ -70,7 +70,9 @@ def frame_of(data: pd.DataFrame | pa.Table, columns: Sequence[str]) -> pd.DataFr
     present = set(data.schema.names if isinstance(data, pa.Table) else data.columns)
     missing = [name for name in columns if name not in present]
     if missing:
-        raise DatasetError(f"the data has no column {', '.join(missing)}; it has {', '.join(map(str, sorted(present)))}")
+        raise DatasetError(
+            f"the data has no column {', '.join(missing)}; it has {', '.join(map(str, sorted(present)))}"
+        )
     if isinstance(data, pa.Table):
         frame: pd.DataFrame = data.select(list(columns)).to_pandas(split_blocks=True)
         return frame

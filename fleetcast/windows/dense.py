@@ -98,12 +98,14 @@ class DenseWindows:
         a server has too few steps before `ends`, or no rows for all of the decoder; to forecast, append rows with
         empty targets.
         """
-        return self._cut(chosen_windows(self._grid, self.spec, rows, ends, lengths))
+        lengths = None if lengths is None else np.asarray(lengths, np.int64)
+        asked = chosen_windows(self._grid, self.spec, np.asarray(rows, np.int64), np.asarray(ends, np.int64), lengths)
+        return self._cut(asked)
 
     def _cut(self, index: WindowIndex) -> DenseBatch:
         spec, tables = self.spec, self._tables
         horizon, width = spec.max_prediction_length, int(index.lengths.max())
-        middle, lengths = torch.from_numpy(first_decoder_cells(self._grid, index)), torch.from_numpy(index.lengths)
+        middle, lengths = torch.from_numpy(first_decoder_cells(self._grid, index)), torch.tensor(index.lengths)
         first = middle - lengths
         encoder = {
             "cat": gather(tables.cat, first, width),
@@ -113,7 +115,10 @@ class DenseWindows:
         }
         decoder_cont, observed = gather(tables.cont, middle, horizon), gather(tables.observed, middle, horizon)
         self._add_lengths(encoder["cont"], decoder_cont, lengths)
-        scales = self._add_targets(encoder["cont"], decoder_cont, index, first)
+        scales = [by_server[index.rows] for by_server in self._scales]
+        if spec.normaliser.by == "window":
+            scales = [self._window_scales(number, first, lengths, server) for number, server in enumerate(scales)]
+            self._add_normalised(encoder["cont"], decoder_cont, (first, middle), scales)
         if int(index.lengths.min()) < width:
             behind = torch.arange(width) >= lengths[:, None]
             for values in encoder.values():
@@ -149,29 +154,26 @@ class DenseWindows:
             encoder[:, :, column] = real
             decoder[:, :, column] = real
 
-    def _add_targets(
-        self, encoder: torch.Tensor, decoder: torch.Tensor, index: WindowIndex, first: torch.Tensor
-    ) -> list[torch.Tensor]:
-        """Scales [batch, 2] of each target; a normaliser by window fills in the reals that hang on them."""
-        spec, width = self.spec, encoder.shape[1]
-        scales = [found[index.rows] for found in self._scales]
-        if spec.normaliser.by == "server":
-            return scales
-        lengths = torch.from_numpy(index.lengths)
-        for number, target in enumerate(spec.targets):
-            scales[number] = self._window_scales(number, first, lengths, scales[number])
-            center, scale = scales[number][:, :1], scales[number][:, 1:]
+    def _add_normalised(
+        self,
+        encoder: torch.Tensor,
+        decoder: torch.Tensor,
+        starts: tuple[torch.Tensor, torch.Tensor],
+        scales: list[torch.Tensor],
+    ) -> None:
+        """Fill in the reals that hang on the encoder's values: targets by their `scales`, and the scales themselves."""
+        spec, tables = self.spec, self._tables
+        for target, inverse, seen, found in zip(spec.targets, tables.inverse, tables.seen, scales, strict=True):
             if target in spec.reals:
-                column, inverse, seen = spec.reals.index(target), self._tables.inverse[number], self._tables.seen[number]
-                for part, start in ((encoder, first), (decoder, first + lengths)):
-                    values = (gather(inverse, start, part.shape[1]) - center) / scale
+                column = spec.reals.index(target)
+                for part, start in zip((encoder, decoder), starts, strict=True):
+                    values = (gather(inverse, start, part.shape[1]) - found[:, :1]) / found[:, 1:]
                     part[:, :, column] = values * gather(seen, start, part.shape[1])
-            for kind, value in (("center", center), ("scale", scale)) if spec.add_target_scales else ():
-                column = spec.reals.index(f"{target}_{kind}")
-                real = torch.from_numpy(self.fitted.reals[f"{target}_{kind}"].apply(value.double().numpy())).float()
-                encoder[:, :, column] = real
-                decoder[:, :, column] = real
-        return scales
+            for number, name in enumerate(spec.scales_of(target)):
+                # the library scales these, and only these, in double precision
+                real = torch.from_numpy(self.fitted.reals[name].apply(found[:, number, None].double().numpy())).float()
+                for part in (encoder, decoder):
+                    part[:, :, spec.reals.index(name)] = real
 
     def _window_scales(
         self, number: int, first: torch.Tensor, lengths: torch.Tensor, fallback: torch.Tensor
@@ -179,7 +181,7 @@ class DenseWindows:
         """Center and scale of a target in each encoder, [batch, 2]."""
         inverse, seen, center = self._tables.inverse[number], self._tables.seen[number], self.spec.normaliser.center
         found = torch.empty_like(fallback)
-        for length in lengths.unique().tolist():  # sums are rounded by length: each length by itself
+        for length in set(lengths.tolist()):  # sums are rounded by length: each length by itself
             these = lengths == length
             encoders, there = gather(inverse, first[these], length), gather(seen, first[these], length)
             scales, whole = window_scales(encoders, center), there.all(dim=-1)

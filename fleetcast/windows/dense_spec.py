@@ -89,33 +89,23 @@ class DenseSpec(BaseModel):
             *self.time_varying_unknown_categoricals,
         )
 
-    @property
-    def computed(self) -> tuple[str, ...]:
-        """Reals that no column holds."""
-        length = (ENCODER_LENGTH,) if self.add_encoder_length else ()
-        position = (POSITION,) if self.add_relative_time_idx else ()
-        return (*length, *self.target_scales, *position)
+    def scales_of(self, target: str) -> tuple[str, ...]:
+        """Reals that hold center and scale of a target; none without `add_target_scales`."""
+        return (f"{target}_center", f"{target}_scale") if self.add_target_scales else ()
 
     @property
-    def target_scales(self) -> tuple[str, ...]:
-        """Reals that hold center and scale of each target."""
-        if not self.add_target_scales:
-            return ()
-        return tuple(f"{target}_{kind}" for target in self.targets for kind in ("center", "scale"))
+    def computed(self) -> tuple[str, ...]:
+        """Reals that no column holds: length, scales and position."""
+        length = (ENCODER_LENGTH,) if self.add_encoder_length else ()
+        position = (POSITION,) if self.add_relative_time_idx else ()
+        return (*length, *(name for target in self.targets for name in self.scales_of(target)), *position)
 
     @property
     def reals(self) -> tuple[str, ...]:
         """Reals in the order of the last axis of `encoder_cont`."""
-        length = (ENCODER_LENGTH,) if self.add_encoder_length else ()
-        position = (POSITION,) if self.add_relative_time_idx else ()
-        return (
-            *self.static_reals,
-            *length,
-            *self.target_scales,
-            *self.time_varying_known_reals,
-            *position,
-            *self.time_varying_unknown_reals,
-        )
+        statics = (*self.static_reals, *(name for name in self.computed if name != POSITION))
+        known = (*self.time_varying_known_reals, *(name for name in self.computed if name == POSITION))
+        return (*statics, *known, *self.time_varying_unknown_reals)
 
     @property
     def columns(self) -> tuple[str, ...]:

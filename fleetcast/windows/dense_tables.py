@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
 from fleetcast.errors import DatasetError
-from fleetcast.windows.columns import Grid, Ints, Reals
-from fleetcast.windows.dense_spec import ENCODER_LENGTH, DenseSpec
+from fleetcast.windows.columns import Grid, Reals
+from fleetcast.windows.dense_spec import ENCODER_LENGTH, DenseSpec, TargetNormaliser
 from fleetcast.windows.encoders import RealScaler, ServerScales, overall_scales, softplus_inverse
+from fleetcast.windows.spec import POSITION
 
 FULL_LENGTH = 1.0  # the real encoder_length of a full encoder
 
@@ -23,6 +26,7 @@ class FittedScalers:
     `servers` are those of the fit: their codes in `groups` stay.
     """
 
+    normaliser: TargetNormaliser
     servers: tuple[str, ...]
     reals: dict[str, RealScaler]
     targets: dict[str, ServerScales]
@@ -56,6 +60,11 @@ class TableBuilder:
         self.transformed = {name: self._transform(name, values.astype(kind)) for name, values in self.raw.items()}
         self.fitted = self._fit() if fitted is None else _checked(fitted, spec)
 
+    def _refuse_empty(self) -> None:
+        empty = [name for name, values in self.raw.items() if np.isnan(values).all()]
+        if empty:
+            raise DatasetError(f"target {', '.join(empty)} has no value at all: there is nothing to normalise by")
+
     def _transform(self, target: str, values: Reals) -> Reals:
         if self.spec.normaliser.transformation is None:
             return values
@@ -65,6 +74,7 @@ class TableBuilder:
         return found
 
     def _fit(self) -> FittedScalers:
+        self._refuse_empty()
         spec, grid = self.spec, self.grid
         center = spec.normaliser.center
         targets = {
@@ -76,16 +86,14 @@ class TableBuilder:
             for name in spec.reals
             if name not in spec.computed and name not in spec.targets
         }
-        if spec.add_target_scales:
-            for target, scales in targets.items():
-                if spec.normaliser.by == "window" and len(spec.targets) > 1:
-                    # the library fits several targets by window over all servers at once
-                    rows = np.broadcast_to(overall_scales(self.transformed[target], center), (len(grid.codes), 2))
-                else:
-                    rows = scales.parameters[grid.codes]
-                for column, kind in enumerate(("center", "scale")):
-                    reals[f"{target}_{kind}"] = RealScaler.fit(rows[:, column])
-        return FittedScalers(grid.servers, reals, targets)
+        for target in spec.targets:
+            if spec.normaliser.by == "window" and len(spec.targets) > 1:
+                # the library fits several targets by window over all servers at once
+                rows = np.broadcast_to(overall_scales(self.transformed[target], center), (len(grid.codes), 2))
+            else:
+                rows = targets[target].parameters[grid.codes]
+            reals |= {name: RealScaler.fit(rows[:, number]) for number, name in enumerate(spec.scales_of(target))}
+        return FittedScalers(spec.normaliser, grid.servers, reals, targets)
 
     def build(self) -> DenseTables:
         """The tables; the frame's columns are read once more."""
@@ -106,9 +114,8 @@ class TableBuilder:
     def _rows(self) -> int:
         return self.grid.size + self.spec.max_encoder_length
 
-    def _cells(self, values: Reals) -> torch.Tensor:
-        kind = np.bool_ if values.dtype == np.bool_ else np.float32
-        table = np.zeros(self._rows(), kind)
+    def _cells(self, values: Reals | npt.NDArray[np.bool_]) -> torch.Tensor:
+        table: npt.NDArray[Any] = np.zeros(self._rows(), np.bool_ if values.dtype == np.bool_ else np.float32)
         table[self.grid.cells] = np.where(np.isnan(values), 0, values)
         return torch.from_numpy(table)
 
@@ -118,30 +125,27 @@ class TableBuilder:
         for column, name in enumerate(spec.reals):
             if name == ENCODER_LENGTH and spec.add_encoder_length:
                 table[:, column] = FULL_LENGTH
-            elif name in spec.target_scales:
-                if spec.normaliser.by == "server":
-                    table[: grid.size, column] = np.repeat(self._server_scale(name), grid.lengths)
             elif name not in spec.computed:
                 scaled = self._scaled(name)
-                if scaled is not None:
-                    table[grid.cells, column] = np.where(np.isnan(scaled), 0, scaled)
+                table[grid.cells, column] = np.where(np.isnan(scaled), 0, scaled)
                 if name in spec.static_reals:
                     self._fill_gaps(table[:, column])
+        if spec.normaliser.by == "server":
+            for target in spec.targets:
+                found = self.fitted.targets[target].of(grid.servers)
+                for number, name in enumerate(spec.scales_of(target)):
+                    scaled = self.fitted.reals[name].apply(found[:, number])
+                    table[: grid.size, spec.reals.index(name)] = np.repeat(scaled, grid.lengths)
         return torch.from_numpy(table)
 
-    def _scaled(self, name: str) -> Reals | None:
-        """A real as the network reads it, [row]; None for a target that each window normalises for itself."""
+    def _scaled(self, name: str) -> Reals:
+        """A real as the network reads it, [row]; 0 for a target that each window normalises for itself."""
         if name not in self.spec.targets:
             return self.fitted.reals[name].apply(self.grid.numbers(self.frame, name))
         if self.spec.normaliser.by == "window":
-            return None
+            return np.zeros(len(self.grid.cells), np.float32)
         rows = self.fitted.targets[name].of(self.grid.servers)[self.grid.codes]
-        return (self.transformed[name] - rows[:, 0]) / rows[:, 1]
-
-    def _server_scale(self, name: str) -> Reals:
-        target, kind = name.rsplit("_", 1)
-        found = self.fitted.targets[target].of(self.grid.servers)[:, ("center", "scale").index(kind)]
-        return self.fitted.reals[name].apply(found)
+        return np.asarray((self.transformed[name] - rows[:, 0]) / rows[:, 1])
 
     def _categorical(self) -> torch.Tensor:
         spec, grid = self.spec, self.grid
@@ -152,7 +156,7 @@ class TableBuilder:
                 self._fill_gaps(table[:, column])
         return torch.from_numpy(table)
 
-    def _fill_gaps(self, column: Ints | np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+    def _fill_gaps(self, column: npt.NDArray[Any]) -> None:
         """A static variable holds at missing steps too: there it is that of the server's first row."""
         if self.grid.has_gaps:
             absent = np.ones(self.grid.size, dtype=bool)
@@ -162,9 +166,11 @@ class TableBuilder:
 
 
 def _checked(fitted: FittedScalers, spec: DenseSpec) -> FittedScalers:
-    needed = [name for name in spec.reals if name not in spec.targets and name not in (ENCODER_LENGTH, "relative_time_idx")]
+    needed = [name for name in spec.reals if name not in (*spec.targets, ENCODER_LENGTH, POSITION)]
     missing = [name for name in needed if name not in fitted.reals]
     missing += [name for name in spec.targets if name not in fitted.targets]
     if missing:
-        raise DatasetError(f"the fitted scalers have none of {', '.join(missing)}: fit them with this specification")
+        raise DatasetError(f"the fitted scalers have no {', '.join(missing)}: fit them with this specification")
+    if fitted.normaliser != spec.normaliser:
+        raise DatasetError(f"the scalers were fitted with {fitted.normaliser}, the specification has {spec.normaliser}")
     return fitted

@@ -14,7 +14,7 @@ from fleetcast.windows.columns import Ints, Reals
 
 Parameters = npt.NDArray[np.floating]
 
-_GROUP_EPSILON = np.finfo(np.float16).eps  # pytorch-forecasting adds it to scales of arrays and frames
+_GROUP_EPSILON = float(np.finfo(np.float16).eps)  # pytorch-forecasting adds it to scales of arrays and frames
 _WINDOW_EPSILON = torch.finfo(torch.float32).eps  # and this to scales of tensors
 
 
@@ -110,7 +110,7 @@ def window_scales(encoders: torch.Tensor, center: bool) -> torch.Tensor:
 def gappy_window_scales(
     encoders: torch.Tensor, seen: torch.Tensor, center: bool, fallback: torch.Tensor
 ) -> torch.Tensor:
-    """The same of encoders where only `seen` [batch, time] counts; `fallback` [batch, 2] where fewer than 2 are seen."""
+    """The same where only `seen` [batch, time] values count, or `fallback` [batch, 2] where fewer than 2 are seen."""
     count = seen.sum(dim=-1, keepdim=True)
     values = encoders.double() * seen
     mean = values.sum(dim=-1, keepdim=True) / count.clamp(min=1)
