@@ -62,11 +62,10 @@ class ServerScales:
 
         A server with fewer than two values, which have no standard deviation, gets the fallback.
         """
-        rows = pd.DataFrame({"server": codes, "target": values}).groupby("server")
-        norm = rows.agg(center=("target", "mean"), scale=("target", "std"))
-        norm["scale"] = norm["scale"] + _GROUP_EPSILON
+        rows = pd.Series(values).groupby(codes)  # pandas' own sums, which are compensated
+        center_of = rows.mean()
+        norm = pd.DataFrame({"center": center_of, "scale": (rows.std() if center else center_of) + _GROUP_EPSILON})
         if not center:
-            norm["scale"] = norm["center"] + _GROUP_EPSILON
             norm["center"] = 0.0
         medians = norm.median()
         return cls(servers, norm.fillna(medians).to_numpy(), medians.to_numpy())
