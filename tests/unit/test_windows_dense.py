@@ -400,6 +400,19 @@ def test_a_window_with_one_observed_step_is_scaled_by_its_server() -> None:
     assert torch.isfinite(x["encoder_cont"]).all()
 
 
+def test_all_windows_that_see_something_before_and_after_are_there_and_no_others() -> None:
+    frame = with_gaps(frame_of(19, servers=1, steps=120, dtype=np.float64), seed=19, share=0.9)
+    start, steps = frame["time_idx"].min(), frame["time_idx"].to_numpy()
+
+    def has_row(first: int, last: int) -> bool:
+        return bool(((steps >= first) & (steps <= last)).any())
+
+    every = range(start + 11, steps.max() - 3)
+    expected = [end for end in every if has_row(end - 11, end) and has_row(end + 1, end + 4)]
+    assert any(not has_row(end - 11, end) for end in every)
+    assert DenseWindows(frame, FULL).windows().ends.tolist() == expected
+
+
 def test_the_future_is_rows_without_targets() -> None:
     frame = frame_of(13, servers=1)
     ahead = frame.tail(4).assign(time_idx=frame["time_idx"].max() + np.arange(1, 5), **dict.fromkeys(REALS, np.nan))
