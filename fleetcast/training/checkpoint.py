@@ -92,7 +92,6 @@ def restore(checkpoint: tuple[Tensors, State], module: ForecastModule, name: str
     module.plan.require_identity(state["identity"], f"the checkpoint {name}")
     module.network.load_state_dict(part(tensors, NETWORK))
     module.average.module.load_state_dict(part(tensors, AVERAGE))
-    module.average.n_averaged.fill_(1)
     module.resume(state)
 
 

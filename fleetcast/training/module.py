@@ -71,6 +71,7 @@ class ForecastModule(pl.LightningModule):
         self.batches_done = min(batches, max(0, self.steps_per_epoch - 1))  # validation follows on a step
         self.epoch_losses = list(progress["epoch_losses"])
         self.metrics, self.best_loss = progress["metrics"], progress["best_loss"]
+        self.average.n_averaged.fill_(int(self._averages()))  # at 0 it would begin by a copy
 
     def end_epoch(self) -> bool:
         """Count the epoch after its validation and fill `metrics`; True when it is the best one so far."""
@@ -113,10 +114,13 @@ class ForecastModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the step and average the weights, once there are enough steps for an average to mean something."""
         self.steps_done, self.batches_done = self.steps_done + 1, self.batches_done + 1
-        if self.steps_done < 1 / (1 - self.plan.average_decay):
-            self.average.module.load_state_dict(self.network.state_dict())
-        else:
+        if self._averages():
             self.average.update_parameters(self.network)
+        else:
+            self.average.module.load_state_dict(self.network.state_dict())
+
+    def _averages(self) -> bool:
+        return self.steps_done >= 1 / (1 - self.plan.average_decay)
 
     def on_validation_epoch_start(self) -> None:
         """Clear the sums: the network's losses and those it is compared with, and the windows, each by target."""

@@ -56,7 +56,8 @@ def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
-        return f"{value.total_seconds() / 60:g}m"
+        minutes = value.total_seconds() / 60
+        return f"{minutes / 60:g}h" if minutes % 60 == 0 else f"{minutes:g}m"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value)
