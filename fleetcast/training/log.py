@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -38,7 +39,7 @@ class RunLog:
         if self._lines.tell() and not _ends_a_line(self._lines):
             self._lines.write(b"\n")
         # The writer that works in place: tensorboardX's threaded one waits for ever after an error of the disk.
-        self._events = EventsWriter(str(curves / "events"), f".{os.getpid()}")
+        self._events = EventsWriter(str(curves / "events"), f".{uuid.uuid4().hex}")
         return self
 
     def __exit__(
