@@ -29,19 +29,24 @@ def train(
     cutoff: str | None = typer.Option(None, help="Last time stamp that training may see, ISO 8601."),
     holdout: str | None = typer.Option(None, help="Span at the end kept out of training (72h); default a tenth."),
     workers: int | None = typer.Option(None, help="Training workers; default one a core, at most 2."),
-    gpus_per_worker: float = typer.Option(0.0, help="GPUs of each worker."),
+    gpus_per_worker: float = typer.Option(0.0, help="GPUs of each worker: 0, 1 or a share of one."),
+    precision: str = typer.Option("32-true", help="32-true, bf16-mixed, or 16-mixed (GPUs only)."),
     epochs: int | None = typer.Option(None, help="Epochs; default the preset's."),
     samples_per_epoch: int | None = typer.Option(None, help="Windows drawn an epoch; default the preset's."),
     batch_size: int | None = typer.Option(None, help="Windows a step of a worker."),
     learning_rate: float | None = typer.Option(None, help="Peak of the learning rate."),
     seed: int = typer.Option(0, help="Seed of weights and draws."),
-    run: str | None = typer.Option(None, help="Name of the run; default one made from the time."),
-    resume: bool = typer.Option(False, help="Go on with the run of this name from its last checkpoint."),
+    run: str | None = typer.Option(None, help="Name; an unfinished run is gone on with. Default: from the time."),
+    resume: bool = typer.Option(False, help="Insist that the run is there; do the end of a finished one again."),
     storage: str | None = typer.Option(None, help="Folder or URI that all nodes reach, for checkpoints."),
+    checkpoint_seconds: float = typer.Option(120.0, help="Wall time between checkpoints; each epoch ends with one."),
     promote: bool = typer.Option(True, help="Make the new bundle the current one."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Train a Temporal Fusion Transformer with Ray Train and save a bundle."""
+    """Train a Temporal Fusion Transformer with Ray Train and save a bundle.
+
+    Ctrl-C writes a checkpoint and stops; the same command with the same --run goes on, after a crash too.
+    """
     from fleetcast.errors import UsageError
     from fleetcast.training.options import TrainOptions
 
@@ -50,6 +55,13 @@ def train(
     for name, number in (("workers", workers), ("epochs", epochs), ("horizon", horizon), ("batch-size", batch_size)):
         if number is not None and number < 1:
             raise UsageError(f"--{name} is {number}; give at least 1")
+    if not 0 <= gpus_per_worker <= 1:
+        raise UsageError(
+            f"--gpus-per-worker is {gpus_per_worker:g}; a worker uses one GPU at most: take more --workers"
+        )
+    for name, size in (("checkpoint-seconds", checkpoint_seconds), ("learning-rate", learning_rate)):
+        if size is not None and not size > 0:
+            raise UsageError(f"--{name} is {size:g}; give more than 0")
     options = TrainOptions(
         data=data if "://" in data else str(Path(data).absolute()),
         models=models,
@@ -64,32 +76,43 @@ def train(
         holdout=parse_span(holdout),
         workers=workers,
         gpus_per_worker=gpus_per_worker,
+        precision=precision,
         epochs=epochs,
         samples_per_epoch=samples_per_epoch,
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
         storage=storage,
+        checkpoint_seconds=checkpoint_seconds,
     )
     show(train_and_calibrate(options, promote), as_json)
 
 
 def train_and_calibrate(options: Any, promote: bool) -> dict[str, Any]:
     """Train, fit the calibration of the risk on the validation part, and make the bundle current."""
+    from fleetcast.dataset.reader import Dataset
     from fleetcast.model.manifest import load_manifest
     from fleetcast.model.registry import promote as make_current
     from fleetcast.runtime import connect
     from fleetcast.settings import Settings
+    from fleetcast.training.plan import make_plan
     from fleetcast.training.progress import TrainingProgress
     from fleetcast.training.run import train as run_training
 
-    connect(Settings().ray, log_to_driver=False)
+    calibration = ""
+
+    def finish(bundle: Path) -> None:
+        nonlocal calibration
+        calibration = _calibrate(bundle, options.data)
+        if promote:
+            make_current(options.models, bundle.parent.name)
+
+    options = options.model_copy(update={"promote": promote})
+    make_plan(options, Dataset.open(options.data).manifest)  # says what is wrong before Ray is started
     say(f"training on {options.data}")
+    connect(Settings().ray, log_to_driver=False)
     with TrainingProgress() as progress:
-        bundle = run_training(options, progress.report)
-    calibration = _calibrate(bundle, options.data)
-    if promote:
-        make_current(options.models, bundle.parent.name)
+        bundle = run_training(options, progress.report, finish)
     manifest = load_manifest(bundle)
     best = manifest.training["best"]
     return {

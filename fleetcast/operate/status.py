@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -20,12 +20,16 @@ from fleetcast.dataset.manifest import MANIFEST
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import DatasetError
 from fleetcast.operate import locks
-from fleetcast.operate.home import MARKER, SERVICE_LOCK, files_below, living_locks, service_home
+from fleetcast.operate.home import MARKER, SERVICE_LOCK, files_below, service_home
 from fleetcast.operate.service_client import api_key, ask, service_address
 from fleetcast.settings import Settings
+from fleetcast.training.folder import RUN_FILE, RUN_LOCK, RunFolder
 
-RUN_LOCK = "run.lock"
 _BUNDLE_WEIGHTS = "model.safetensors"
+_PROGRESS_FIELDS = (
+    "time", "epoch", "epochs", "step", "steps", "workers", "samples_per_s", "seconds_left", "loss", "validation_loss",
+    "learning_rate", "reason",
+)  # fmt: skip
 _MODEL_FIELDS = ("run", "created", "preset", "targets", "horizon", "cutoff", "contract_version", "parameters")
 
 
@@ -36,6 +40,19 @@ class Process(BaseModel):
     pid: int
     started: datetime
     command: str
+
+
+class TrainingStatus(BaseModel):
+    """A run that has no finished bundle: it is trained right now, or was interrupted."""
+
+    run: str
+    folder: Path
+    state: Literal["running", "interrupted"]
+    lock: Path | None = None
+    pid: int | None = None
+    started: datetime | None = None
+    progress: dict[str, Any] = Field(default_factory=dict, description="of its last records")
+    go_on_with: str | None = Field(None, description="the command that goes on with an interrupted run")
 
 
 class ServiceStatus(BaseModel):
@@ -87,7 +104,7 @@ class Status(BaseModel):
     home_exists: bool
     home_bytes: int
     service: ServiceStatus
-    trainings: list[Process]
+    trainings: list[TrainingStatus]
     models: list[ModelStatus]
     datasets: list[DatasetStatus]
     ray: RayStatus
@@ -109,7 +126,7 @@ def collect_status(settings: Settings, models: Path | None = None) -> dict[str, 
         home_exists=(home / MARKER).exists(),
         home_bytes=sum(path.lstat().st_size for path in files_below(home)),
         service=_service(settings),
-        trainings=[process for folder in folders for process in _trainings(folder)],
+        trainings=[training for folder in folders for training in _trainings(folder)],
         models=[model for folder in folders for model in _models(folder)],
         datasets=list(_datasets(home)),
         ray=_ray(settings),
@@ -141,8 +158,26 @@ def _process(lock: Path, holder: locks.Holder) -> Process:
     return Process(lock=lock, pid=holder.pid, started=holder.started, command=holder.command)
 
 
-def _trainings(folder: Path) -> list[Process]:
-    return [_process(path, holder) for path, holder in living_locks(folder) if path.name == RUN_LOCK]
+def _trainings(folder: Path) -> Iterator[TrainingStatus]:
+    """Every run below `folder` that is not finished."""
+    places = {path.parent for path in files_below(folder) if path.name in (RUN_FILE, RUN_LOCK)}
+    for place in sorted(places):
+        run, holder = RunFolder(place), locks.holder(place / RUN_LOCK)
+        asked = run.read() or {}
+        if holder is None and (not asked or run.bundle.exists()):
+            continue
+        found = run.progress()
+        status = TrainingStatus(
+            run=place.name,
+            folder=place,
+            state="interrupted",
+            progress={name: found[name] for name in _PROGRESS_FIELDS if found.get(name) is not None},
+            go_on_with=asked.get("command"),
+        )
+        if holder is not None:
+            now = {"state": "running", "lock": run.lock, "pid": holder.pid, "started": holder.started}
+            status = status.model_copy(update={**now, "go_on_with": None})
+        yield status
 
 
 def _datasets(folder: Path) -> Iterator[DatasetStatus]:

@@ -1,98 +1,132 @@
-"""Lightning callbacks of a worker: progress to the driver, checkpoints to Ray, resuming."""
+"""The Lightning callback of a worker: reports to the driver, checkpoints, stopping when told to."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import lightning.pytorch as pl
-import ray.train
-from ray.util.queue import Queue
 
-from fleetcast.training.checkpoint import restore_optimizer, write_checkpoint
+from fleetcast.training.board import Board, TrainingStoppedError
+from fleetcast.training.checkpoint import BEST, LAST, CheckpointStore, Tensors, restore_optimizer, snapshot
 from fleetcast.training.module import ForecastModule
-from fleetcast.windows.sampling import WindowLoader
 
 REPORT_SECONDS = 1.0
 
 
-class ProgressCallback(pl.Callback):
-    """Rank 0 puts what is going on into the driver's queue, about once a second."""
+class RunCallback(pl.Callback):
+    """Rank 0 reports about once a second, and writes a checkpoint when the wall time is due and after each epoch.
 
-    def __init__(self, queue: Queue | None, loader: WindowLoader) -> None:
-        self.queue, self.loader = queue, loader
-        self.started = time.monotonic()
-        self.reported = 0.0
-        self.samples = 0
+    All workers hold the same weights, so that no other needs to write or to agree. All that is done between two steps,
+    where weights, average and counts belong together; the disk is waited for in a thread, by the next checkpoint.
+    Raises `TrainingStoppedError` in the worker, with a checkpoint on the disk, when the driver orders to stop, and
+    `TrainingError` when a checkpoint could not be written.
+    """
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the epoch its own draw of windows."""
-        self.loader.epoch = _ours(pl_module).epochs_done
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Report the step."""
-        module = _ours(pl_module)
-        self.samples += len(batch[0]["center"]) * trainer.world_size
-        now = time.monotonic()
-        if self.queue is None or not trainer.is_global_zero or now - self.reported < REPORT_SECONDS:
-            return
-        self.reported = now
-        self.queue.put(
-            {
-                "kind": "step",
-                "epoch": module.epochs_done + 1,
-                "epochs": module.plan.epochs,
-                "step": module.steps_done,
-                "steps": module.total_steps,
-                "loss": module.last_loss,
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                "samples_per_s": self.samples / (now - self.started),
-            }
-        )
-
-
-class CheckpointCallback(pl.Callback):
-    """After each epoch's validation every rank reports, rank 0 with a checkpoint."""
-
-    def __init__(self, queue: Queue | None, resumed_from: Path | None) -> None:
-        self.queue, self.resumed_from = queue, resumed_from
+    def __init__(self, board: Board, store: CheckpointStore, resumed: Tensors | None) -> None:
+        self.board, self.store, self.resumed = board, store, resumed
+        self.writer = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
+        self.started = self.reported = self.saved = time.monotonic()
+        self.reported_step = self.saved_step = self.started_position = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the optimizer of a resumed run."""
-        if self.resumed_from is not None:
-            restore_optimizer(self.resumed_from, trainer.optimizers[0])
+        """Restore the optimizer of a resumed run, and say where the training starts."""
+        module = _ours(pl_module)
+        if self.resumed is not None:
+            restore_optimizer(self.resumed, trainer.optimizers[0])
+            self.resumed = None
+        self.started = self.reported = self.saved = time.monotonic()
+        self.reported_step = self.saved_step = module.steps_done
+        self.started_position = module.position
+        if trainer.is_global_zero:
+            self._post({**self._where(module), "kind": "training", "workers": module.world}, trainer, module)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
+        """Report and write what is due before the step."""
+        if not trainer.is_global_zero:
+            return
+        module, now = _ours(pl_module), time.monotonic()
+        if self.writing is not None and self.writing.done():
+            self._wait()
+        if now - self.reported >= REPORT_SECONDS:
+            self._post(self._step(trainer, module, now), trainer, module)
+        if now - self.saved >= module.plan.checkpoint_seconds:
+            self._save(trainer, module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the validation out of the rate."""
+        self.reported, self.reported_step = time.monotonic(), _ours(pl_module).steps_done
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write and report; Lightning's sanity check before training is left out."""
-        if trainer.sanity_checking:
-            return
+        """Count the epoch, write its checkpoint, and the best one when it is that."""
         module = _ours(pl_module)
-        module.epochs_done += 1
-        losses = module.validation_losses()
-        by_target = dict(zip(module.plan.window.targets, losses.tolist(), strict=True))
-        metrics = {
-            "epoch": module.epochs_done,
-            "steps": module.steps_done,
-            "train_loss": module.last_loss,
-            "validation_loss": float(losses.mean()),
-            "validation_by_target": by_target,
-        }
+        best = module.end_epoch()  # sums over all workers
         if not trainer.is_global_zero:
-            ray.train.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder), module, metrics)
-            name = f"epoch-{module.epochs_done:04d}"
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint(folder), checkpoint_dir_name=name)
-        if self.queue is not None:
-            self.queue.put({"kind": "epoch", "epochs": module.plan.epochs, **metrics})
+        self._save(trainer, module, best)
+        self._post({**self._where(module), "kind": "epoch", **module.metrics}, trainer, module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the last checkpoint."""
+        self._wait()
+
+    def _post(self, message: dict[str, Any], trainer: pl.Trainer, module: ForecastModule) -> None:
+        """Report; stop when the answer is to."""
+        if not self.board.post(message):
+            return
+        if module.steps_done > self.saved_step:
+            self._save(trainer, module)
+        self._wait()
+        self.board.post({**self._where(module), "kind": "saved"})
+        raise TrainingStoppedError
+
+    def _save(self, trainer: pl.Trainer, module: ForecastModule, best: bool = False) -> None:
+        tensors, state = snapshot(module, trainer.optimizers[0])
+        self._wait()
+        self.writing = self.writer.submit(_write, self.store, tensors, state, best)
+        self.saved, self.saved_step = time.monotonic(), module.steps_done
+
+    def _wait(self) -> None:
+        if self.writing is not None:
+            self.writing.result()
+            self.writing = None
+
+    def _where(self, module: ForecastModule) -> dict[str, Any]:
+        return {
+            "epoch": min(module.epochs_done + 1, module.plan.epochs),
+            "epochs": module.plan.epochs,
+            "step": module.steps_done,
+            "steps": module.steps_done + module.total_steps - module.position,
+        }
+
+    def _step(self, trainer: pl.Trainer, module: ForecastModule, now: float) -> dict[str, Any]:
+        """The report of a step; the rate is that since the last one, the time left counts validation in."""
+        windows = (module.steps_done - self.reported_step) * module.world * module.plan.batch_size
+        rate = windows / (now - self.reported)
+        done = module.position - self.started_position
+        self.reported, self.reported_step = now, module.steps_done
+        return {
+            **self._where(module),
+            "kind": "step",
+            "loss": module.last_loss,
+            "validation_loss": module.metrics.get("validation_loss"),
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "samples_per_s": rate,
+            "seconds_left": (module.total_steps - module.position) * (now - self.started) / done if done else None,
+        }
+
+
+def _write(store: CheckpointStore, tensors: Tensors, state: dict[str, Any], best: bool) -> None:
+    """The best first: until the last is there too, the epoch counts as not yet ended and is ended again."""
+    if best:
+        average = {name: tensor for name, tensor in tensors.items() if name.startswith("average.")}
+        store.write(BEST, average, state)
+    store.write(LAST, tensors, state)
 
 
 def _ours(module: pl.LightningModule) -> ForecastModule:
     if not isinstance(module, ForecastModule):
-        raise TypeError(f"these callbacks are for ForecastModule, not {type(module).__name__}")
+        raise TypeError(f"this callback is for ForecastModule, not {type(module).__name__}")
     return module

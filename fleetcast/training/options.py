@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+CHECKPOINT_SECONDS = 120.0
 
 
 class TrainOptions(BaseModel):
@@ -22,10 +28,36 @@ class TrainOptions(BaseModel):
     cutoff: datetime | None = Field(None, description="last time stamp that training may see")
     holdout: timedelta | None = Field(None, description="span at the end that training may not see")
     workers: int | None = Field(None, ge=1, description="training workers; None is one a core, at most 2")
-    gpus_per_worker: float = Field(0.0, ge=0)
+    gpus_per_worker: float = Field(0.0, ge=0, le=1, description="share of a GPU that each worker takes")
+    precision: str = Field("32-true", description="Lightning's name: 32-true, bf16-mixed, 16-mixed (GPUs only)")
     epochs: int | None = Field(None, ge=1)
     samples_per_epoch: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
     seed: int = 0
     storage: str | None = Field(None, description="folder or URI that all nodes reach, for checkpoints")
+    promote: bool = Field(True, description="whether the command line makes the new bundle the current one")
+    checkpoint_seconds: float = Field(CHECKPOINT_SECONDS, gt=0, description="wall time between checkpoints")
+
+    def command(self, run: str) -> str:
+        """The command line that starts or goes on with the run of this name, from any folder."""
+        given = self.model_copy(update={"run": run, "models": str(Path(self.models).absolute()), "resume": False})
+        words = ["fleetcast", "train"]
+        for name, field in type(self).model_fields.items():
+            value = getattr(given, name)
+            flag = "quantiles" if name == "levels" else name.replace("_", "-")
+            if value != field.default:
+                words += ["--no-promote"] if name == "promote" else [f"--{flag}", _text(value)]
+        return shlex.join(words)
+
+
+def _text(value: Any) -> str:
+    """An option's value as the command line reads it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        minutes = value.total_seconds() / 60
+        return f"{minutes / 60:g}h" if minutes % 60 == 0 else f"{minutes:g}m"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)

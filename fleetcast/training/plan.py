@@ -14,7 +14,7 @@ from fleetcast.contract.vocabulary import PROFILES, QUANTILE_LEVELS, STATES, STE
 from fleetcast.dataset.manifest import Manifest
 from fleetcast.errors import IncompatibleError, TrainingError, UsageError
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig, Preset
-from fleetcast.training.options import TrainOptions
+from fleetcast.training.options import CHECKPOINT_SECONDS, PRECISIONS, TrainOptions
 from fleetcast.windows.spec import WindowSpec
 
 HOLDOUT_SHARE = 0.1
@@ -39,6 +39,8 @@ class TrainPlan(BaseModel):
     learning_rate: float
     average_decay: float
     seed: int
+    precision: str = "32-true"
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with this plan to be resumed."""
@@ -71,6 +73,7 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
     Raises `UsageError` for arguments that cannot be, `ContractError` when the dataset has no target, and
     `TrainingError` that says how much is missing when it is too short.
     """
+    _require_precision(options)
     preset = _preset(options.preset)
     window = _window(options, preset, manifest)
     require_fit(this_contract(window.features), manifest.side(f"the dataset {options.data}"))
@@ -102,6 +105,8 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
         learning_rate=options.learning_rate or preset.learning_rate,
         average_decay=preset.average_decay,
         seed=options.seed,
+        precision=options.precision,
+        checkpoint_seconds=options.checkpoint_seconds,
     )
 
 
@@ -126,6 +131,13 @@ def check_parameters(preset: str, parameters: int) -> None:
         raise TrainingError(f"the reference preset must have {REFERENCE_PARAMETERS:,} parameters, got {parameters:,}")
 
 
+def _require_precision(options: TrainOptions) -> None:
+    if options.precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {options.precision!r}; there are {', '.join(PRECISIONS)}")
+    if options.precision == "16-mixed" and not options.gpus_per_worker:
+        raise UsageError("the precision 16-mixed needs GPUs: add --gpus-per-worker 1, or take bf16-mixed or 32-true")
+
+
 def _preset(name: str) -> Preset:
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
@@ -138,7 +150,9 @@ def _window(options: TrainOptions, preset: Preset, manifest: Manifest) -> Window
     features = preset.features or tuple(manifest.metrics)
     missing = [name for name in (*targets, *(preset.features or ())) if name not in manifest.metrics]
     if missing:
-        raise TrainingError(f"the dataset lacks {', '.join(missing)}; it has {', '.join(manifest.metrics)}")
+        raise TrainingError(
+            f"the dataset lacks {', '.join(missing)}: choose --targets among what it has, {', '.join(manifest.metrics)}"
+        )
     fields: dict[str, Any] = {
         **preset.window,
         "targets": targets,

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import ray.train
 import torch
-from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment, prepare_trainer
+from ray.train.lightning import prepare_trainer
 from ray.train.torch import get_device
-from ray.util.queue import Queue
 
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import TrainingError
 from fleetcast.model.base import ResidualBase
 from fleetcast.model.loss import window_loss
-from fleetcast.training.callbacks import CheckpointCallback, ProgressCallback
-from fleetcast.training.checkpoint import read_state, restore
+from fleetcast.training.board import Board
+from fleetcast.training.callbacks import RunCallback
+from fleetcast.training.checkpoint import LAST, CheckpointStore, restore
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan
+from fleetcast.training.trainer import EpochBatches, trainer_arguments
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.sampling import WindowLoader, usable_windows
@@ -33,30 +32,29 @@ WEIGHT_WINDOWS = 512
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Train on this worker's share of the windows; `config` holds the plan as JSON and the driver's queue."""
+    """Train on this worker's share of the windows, from the last checkpoint on when there is one.
+
+    `config` holds the plan as JSON, the driver's board and the place of the checkpoints.
+    """
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     plan = TrainPlan.model_validate_json(config["plan"])
-    queue: Queue | None = config.get("queue")
+    board: Board = config["board"]
+    store = CheckpointStore(config["checkpoints"])
     pl.seed_everything(plan.seed, verbose=False)
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    if rank == 0:
+        board.post({"kind": "workers", "workers": world})
     training, validation = make_loaders(plan, rank, world)
-    weights = base_weights(training, plan)
-    module = ForecastModule(plan, len(training), weights)
-    checkpoint = ray.train.get_checkpoint()
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if checkpoint is not None:
-            folder = Path(stack.enter_context(checkpoint.as_directory()))
-            restore(folder, module)
-        if module.epochs_done >= plan.epochs:
-            metrics = read_state(folder)["metrics"] if folder else {}
-            ray.train.report(metrics)
-            return
-        trainer = _trainer(plan, module, ProgressCallback(queue, training), CheckpointCallback(queue, folder))
-        trainer.fit(module, training, validation)
+    module = ForecastModule(plan, len(training), base_weights(training, plan), world)
+    checkpoint = store.read(LAST)
+    if checkpoint is not None:
+        restore(checkpoint, module)
+    if module.epochs_done < plan.epochs:
+        trainer = _trainer(plan, module, RunCallback(board, store, checkpoint[0] if checkpoint else None))
+        trainer.fit(module, EpochBatches(training, module), validation)
 
 
 def make_loaders(plan: TrainPlan, rank: int, world: int) -> tuple[WindowLoader, WindowLoader]:
@@ -107,20 +105,6 @@ def _base(fleet: FleetArrays, plan: TrainPlan) -> ResidualBase | None:
 
 def _trainer(plan: TrainPlan, module: ForecastModule, *callbacks: pl.Callback) -> pl.Trainer:
     gpu = get_device().type == "cuda"
-    trainer = pl.Trainer(
-        max_epochs=plan.epochs - module.epochs_done,
-        accelerator="gpu" if gpu else "cpu",
-        devices="auto" if gpu else 1,
-        strategy=RayDDPStrategy(),  # type: ignore[no-untyped-call]
-        plugins=[RayLightningEnvironment()],  # type: ignore[no-untyped-call]
-        callbacks=list(callbacks),
-        gradient_clip_val=1.0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    trainer = pl.Trainer(**trainer_arguments(plan, plan.epochs - module.epochs_done, gpu, callbacks))
     prepared: pl.Trainer = prepare_trainer(trainer)
     return prepared

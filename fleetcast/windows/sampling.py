@@ -43,7 +43,8 @@ class WindowLoader:
 
     Training draws `samples` windows without repeats, differently each epoch; without `samples` all windows come in
     order, which is what validation wants. Workers wait for each other, so each has equally many: where the number does
-    not divide, up to `world` - 1 windows are left out.
+    not divide, up to `world` - 1 windows are left out. `epoch` and `skip_batches` (how many of this worker's batches to
+    leave out at the epoch's start) may be set before each iteration.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class WindowLoader:
     ) -> None:
         self.batcher, self.windows, self.batch_size = batcher, windows, batch_size
         self.rank, self.world, self.samples, self.seed = rank, world, samples, seed
-        self.epoch = 0
+        self.epoch = self.skip_batches = 0
 
     def __len__(self) -> int:
         return math.ceil(self._drawn() // self.world / self.batch_size)
@@ -79,7 +80,7 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
         mine = self.indices()
-        for first in range(0, len(mine), self.batch_size):
+        for first in range(self.skip_batches * self.batch_size, len(mine), self.batch_size):
             picked = mine[first : first + self.batch_size]
             rows, ends = self.windows[0][picked], self.windows[1][picked]
             yield self.batcher.inputs(rows, ends), {"truth": self.batcher.truth(rows, ends)}

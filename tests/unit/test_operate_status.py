@@ -17,6 +17,8 @@ from fleetcast.operate import locks
 from fleetcast.operate.home import make_home
 from fleetcast.operate.status import collect_status
 from fleetcast.settings import Settings
+from fleetcast.training.folder import RunFolder
+from fleetcast.training.log import RunLog
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,28 @@ def test_running_trainings_in_home_and_in_the_models_folder(settings: Settings, 
         assert trainings[0]["pid"] == os.getpid()
         assert datetime.fromisoformat(trainings[0]["started"]) == holder.started
     assert collect_status(settings, tmp_path / "models")["trainings"] == []
+
+
+def test_an_interrupted_run_is_shown_with_the_command_that_goes_on(settings: Settings) -> None:
+    folder = RunFolder(settings.home / "models" / "a")
+    folder.path.mkdir(parents=True)
+    content = {"options": {}, "identity": {}, "command": "fleetcast train --run a"}
+    folder.write(content)
+    with RunLog(folder) as log:
+        log.write({"kind": "step", "epoch": 2, "step": 7, "loss": 0.5, "learning_rate": 1e-3, "samples_per_s": 9.0})
+    with folder.metrics.open("a") as file:
+        file.write('{"torn')
+    (found,) = collect_status(settings)["trainings"]
+    assert (found["state"], found["go_on_with"]) == ("interrupted", "fleetcast train --run a")
+    assert (found["progress"]["step"], found["progress"]["loss"]) == (7, 0.5)
+    with RunLog(folder) as log:
+        log.write({"kind": "stopped"})
+    lines = folder.metrics.read_text().splitlines()
+    assert [line[:6] for line in lines] == ['{"time', '{"torn', '{"time'], "a torn line swallows no later one"
+    events = list((folder.path / "tensorboard").iterdir())
+    assert any(b"learning_rate" in file.read_bytes() for file in events)
+    folder.bundle.mkdir()
+    assert collect_status(settings)["trainings"] == []
 
 
 def test_datasets_and_the_current_model(settings: Settings) -> None:

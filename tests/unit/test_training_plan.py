@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.dataset.manifest import Manifest, Part
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ContractError, IncompatibleError, TrainingError, UsageError
-from fleetcast.training.checkpoint import read_state, restore, restore_optimizer, write_checkpoint
+from fleetcast.training.checkpoint import LAST, CheckpointStore, restore, restore_optimizer, snapshot
+from fleetcast.training.fit import scaling
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import TrainPlan, check_parameters, make_plan
+from fleetcast.training.trainer import trainer_arguments
 from fleetcast.training.worker import make_loaders
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,6 +71,8 @@ def test_the_reference_preset_forecasts_one_metric() -> None:
         ({"levels": (0.1, 0.9)}, 30, UsageError, "0.5"),
         ({"context": 100}, 30, UsageError, "multiple"),
         ({"cutoff": START, "holdout": timedelta(1)}, 30, UsageError, "not both"),
+        ({"precision": "64"}, 30, UsageError, "there are 32-true"),
+        ({"precision": "16-mixed"}, 30, UsageError, "needs GPUs"),
         ({"cutoff": START + timedelta(days=90)}, 30, UsageError, "outside the data"),
     ],
 )
@@ -135,36 +141,29 @@ def step_of(module: ForecastModule, plan: TrainPlan, optimizer: torch.optim.Opti
 def test_a_checkpoint_restores_weights_average_optimizer_and_progress(tiny_plan: TrainPlan, tmp_path: Path) -> None:
     module = ForecastModule(tiny_plan, 4, torch.ones(len(tiny_plan.window.targets)))
     optimizer = torch.optim.AdamW(module.network.parameters(), 1e-2)
-    module.trainer = type("Trainer", (), {"optimizers": [optimizer]})()
     step_of(module, tiny_plan, optimizer)
-    write_checkpoint(tmp_path, module, {"validation_loss": 1.0})
+    store = CheckpointStore(str(tmp_path))
+    store.write(LAST, *snapshot(module, optimizer))
+    checkpoint = store.read(LAST)
+    assert checkpoint is not None
     other = ForecastModule(tiny_plan, 4, torch.ones(len(tiny_plan.window.targets)))
     fresh = torch.optim.AdamW(other.network.parameters(), 1e-2)
-    restore(tmp_path, other)
-    restore_optimizer(tmp_path, fresh)
-    assert (other.steps_done, read_state(tmp_path)["metrics"]) == (1, {"validation_loss": 1.0})
+    restore(checkpoint, other)
+    restore_optimizer(checkpoint[0], fresh)
+    assert other.progress() == module.progress()
     step_of(module, tiny_plan, optimizer)
     step_of(other, tiny_plan, fresh)
     for name, tensor in module.network.state_dict().items():
         assert torch.equal(tensor, other.network.state_dict()[name]), name
 
 
-def test_checkpoints_hold_no_pickle(tiny_plan: TrainPlan, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused_with_both_sides(tiny_plan: TrainPlan) -> None:
     module = ForecastModule(tiny_plan, 4, torch.ones(len(tiny_plan.window.targets)))
     optimizer = torch.optim.AdamW(module.network.parameters(), 1e-2)
-    module.trainer = type("Trainer", (), {"optimizers": [optimizer]})()
-    write_checkpoint(tmp_path, module, {})
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
-
-
-def test_a_checkpoint_of_another_network_is_refused_with_both_sides(tiny_plan: TrainPlan, tmp_path: Path) -> None:
-    module = ForecastModule(tiny_plan, 4, torch.ones(len(tiny_plan.window.targets)))
-    optimizer = torch.optim.AdamW(module.network.parameters(), 1e-2)
-    module.trainer = type("Trainer", (), {"optimizers": [optimizer]})()
-    write_checkpoint(tmp_path, module, {})
+    checkpoint = snapshot(module, optimizer)
     wider = tiny_plan.model_copy(update={"network": tiny_plan.network.model_copy(update={"hidden_size": 16})})
     with pytest.raises(IncompatibleError, match=r"network.hidden_size.*16.*8"):
-        restore(tmp_path, ForecastModule(wider, 4, torch.ones(len(wider.window.targets))))
+        restore(checkpoint, ForecastModule(wider, 4, torch.ones(len(wider.window.targets))))
     vocabulary = {"profile": 7, "state": 9}
     fewer = tiny_plan.model_copy(update={"network": tiny_plan.network.model_copy(update={"vocabulary": vocabulary})})
     with pytest.raises(IncompatibleError, match=r"network.vocabulary.*'profile': 7.*'profile': 8"):
@@ -178,3 +177,35 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_plan: TrainPlan) -> N
     inputs["base"] = torch.full_like(inputs["base"], float(np.inf))
     with pytest.raises(TrainingError, match="learning-rate"):
         module.training_step((inputs, truth), 0)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(("gpus", "accelerator", "devices"), [(0.0, "cpu", 1), (1.0, "gpu", "auto")])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_ray_and_lightning_are_asked_for(
+    precision: str, gpus: float, accelerator: str, devices: object, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    options = options_of(precision=precision, gpus_per_worker=gpus, workers=workers)
+    plan = make_plan(options, manifest_of(30))
+    asked = trainer_arguments(plan, 3, gpus > 0, [])
+    assert (asked["accelerator"], asked["devices"], asked["precision"]) == (accelerator, devices, precision)
+    assert isinstance(asked["strategy"], RayDDPStrategy)
+    assert isinstance(asked["plugins"][0], RayLightningEnvironment)
+    assert asked["max_epochs"] == 3
+    scale = scaling(options, workers)
+    assert (scale.num_workers, scale.use_gpu) == (workers, gpus > 0)
+    assert scale.resources_per_worker == {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
+    assert scaling(options, workers).num_workers == ((1, workers) if workers > 1 else 1)
+
+
+def test_the_command_of_a_run_gives_back_its_options() -> None:
+    options = options_of(holdout=timedelta(hours=30), levels=(0.1, 0.5), preset="tiny", seed=3, promote=False)
+    words = shlex.split(options.command("mine"))
+    assert words[:2] == ["fleetcast", "train"]
+    given = dict(zip(words[2::2], words[3::2], strict=False))
+    assert (given["--run"], given["--holdout"], given["--quantiles"]) == ("mine", "30h", "0.1,0.5")
+    assert Path(given["--models"]).is_absolute()
+    assert "--no-promote" in words
+    assert "--workers" not in words
