@@ -97,7 +97,7 @@ def ours(frame: pd.DataFrame, batch: int) -> tuple[pl.LightningModule, Any]:
         learning_rate=PRESET.learning_rate, average_decay=PRESET.average_decay, seed=0,
     )  # fmt: skip
     module = ForecastModule(plan, len(loader), torch.ones(1))
-    module.network.transformer.use_kernels()
+    module.use_kernels()
     return module, loader
 
 

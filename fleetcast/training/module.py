@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,11 +13,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fleetcast.errors import TrainingError
 from fleetcast.model.loss import training_loss, window_loss
+from fleetcast.model.native.compiler import CompileError
 from fleetcast.model.network import Batch, ForecastNetwork
+from fleetcast.settings import Settings
 from fleetcast.training.plan import TrainPlan, check_parameters
 
 WARM_UP = 0.05  # share of all steps
 BETAS = (0.9, 0.98)
+
+logger = logging.getLogger(__name__)
 
 
 class ForecastModule(pl.LightningModule):
@@ -96,6 +101,15 @@ class ForecastModule(pl.LightningModule):
         if self.plan.network.dropout:
             words = np.random.SeedSequence((self.plan.seed, self.steps_done, self.global_rank)).generate_state(2)
             torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+    def use_kernels(self) -> None:
+        """Train with compiled functions on a processor in float32; a log line says why not, without a compiler."""
+        folder = Settings().forecast.kernels
+        try:
+            self.network.transformer.use_kernels(folder)
+            cast(ForecastNetwork, self.average.module).transformer.kernels = self.network.transformer.kernels
+        except CompileError as error:
+            logger.warning("training without the compiled kernels, two to three times slower: %s", error)
 
     def training_step(self, batch: tuple[Batch, Batch], index: int) -> torch.Tensor:
         """One step's loss. Raises `TrainingError` when it is not finite."""

@@ -17,6 +17,7 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import TrainingError
 from fleetcast.model.base import ResidualBase
 from fleetcast.model.loss import window_loss
+from fleetcast.settings import Settings
 from fleetcast.training.board import Board
 from fleetcast.training.callbacks import RunCallback
 from fleetcast.training.checkpoint import LAST, CheckpointStore, restore
@@ -49,6 +50,8 @@ def train_worker(config: dict[str, Any]) -> None:
         board.post({"kind": "workers", "workers": world})
     training, validation = make_loaders(plan, rank, world)
     module = ForecastModule(plan, len(training), base_weights(training, plan), world)
+    if Settings().forecast.compiled:
+        module.use_kernels()
     checkpoint = store.read(LAST)
     if checkpoint is not None:
         restore(checkpoint, module)
