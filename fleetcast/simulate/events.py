@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fleetcast.simulate.actions import END_FORCED, FORCE, FORCE_TOTAL, Action
 from fleetcast.simulate.arithmetic import F
-from fleetcast.simulate.compiling import compiled, compiled_and_kept, inlined
+from fleetcast.compiling import compiled, compiled_and_kept, inlined
 from fleetcast.simulate.episode_steps import (
     BOOT,
     CASCADED_KIND,
