@@ -208,3 +208,25 @@ def arrays_by_chunk(
                 elif len(run):
                     yield first + begin + int(run[0]), fleet.of_servers(run)
         first += len(part.servers)
+
+
+def arrays_of_some(dataset: Dataset, most: int) -> FleetArrays:
+    """At most that many of a dataset's servers over its whole span, from parts evenly spread over the dataset."""
+    manifest = dataset.manifest
+    sizes = [len(part.servers) for part in manifest.parts]
+    if sum(sizes) <= most:
+        return arrays_from_dataset(dataset)
+    require_fit(this_contract(manifest.metrics), manifest.side(f"the dataset {dataset.location}"))
+    count = min(-(-most * len(sizes) // sum(sizes)), len(sizes))
+    chosen = np.linspace(0, len(sizes) - 1, count).round().astype(np.int64)
+    wanted = np.concatenate([np.full(size, number in chosen) for number, size in enumerate(sizes)])
+    places = np.flatnonzero(wanted)
+    wanted[:] = False
+    wanted[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64)]] = True
+    found = [fleet for _, fleet in arrays_by_chunk(dataset, wanted, manifest.end, manifest.metrics)]
+    return replace(
+        found[0],
+        servers=tuple(server for fleet in found for server in fleet.servers),
+        profiles=tuple(profile for fleet in found for profile in fleet.profiles),
+        values=np.concatenate([fleet.values for fleet in found]),
+    )

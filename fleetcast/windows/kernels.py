@@ -190,24 +190,26 @@ def fill_lags(
     """
     horizon = decoder.shape[1] * pool
     yesterday, mean = np.empty(horizon, np.float32), np.empty(horizon, np.float32)
-    total, count = np.empty(horizon, np.float64), np.empty(horizon, np.int64)
+    total, count = np.empty(horizon, np.float64), np.empty(horizon, np.float64)
     series = np.empty(horizon, np.float32)
     for window in range(len(rows)):
         for target in range(len(targets)):
             feature = targets[target]
             center, scale = scales[window, 0, feature], scales[window, 1, feature]
-            total[:], count[:] = 0.0, 0
+            total[:], count[:] = 0.0, 0.0
             for day in range(len(lags)):
                 _series(values[rows[window]], columns[feature], ends[window] + 1 - lags[day], series)
                 for step in range(horizon):
-                    value = (series[step] - center) / scale
-                    if day == 0:
-                        yesterday[step] = _clipped(value)
-                    missing = np.isnan(value)
-                    total[step] += np.float64(_ZERO if missing else value)
-                    count[step] += not missing
+                    series[step] = (series[step] - center) / scale
+                for step in range(horizon):
+                    missing = np.isnan(series[step])
+                    total[step] += np.float64(_ZERO if missing else series[step])
+                    count[step] += 0.0 if missing else 1.0
+                if day == 0:
+                    for step in range(horizon):
+                        yesterday[step] = _clipped(series[step])
             for step in range(horizon):
-                mean[step] = _clipped(np.float32(total[step] / np.float64(max(count[step], 1))))
+                mean[step] = _clipped(np.float32(total[step] / max(count[step], 1.0)))
             _put(yesterday, pool, slots[target, 0], decoder[window])
             _put(mean, pool, slots[target, 1], decoder[window])
 
@@ -230,10 +232,13 @@ def fill_base(
     for window in range(len(base)):
         for target in range(len(targets)):
             center, scale = scales[window, 0, targets[target]], scales[window, 1, targets[target]]
+            last = base.shape[3] - 1
             for step in range(horizon):
-                levels = base[window, step, target]
-                middle[step] = _normal(levels[median], center, scale)
-                band[step] = _clipped((levels[-1] - levels[0]) / scale)
+                middle[step] = base[window, step, target, median]
+                band[step] = base[window, step, target, last] - base[window, step, target, 0]
+            for step in range(horizon):
+                middle[step] = _normal(middle[step], center, scale)
+                band[step] = _clipped(band[step] / scale)
             _put(middle, pool, slots[target, 0], decoder[window])
             _put(band, pool, slots[target, 1], decoder[window])
 
@@ -258,6 +263,10 @@ def _gather(values: Floats, columns: Ints, first: int, into: Floats) -> None:
 @compiled
 def _series(values: Floats, column: int, first: int, into: Floats) -> None:
     """Steps from `first` on of one column."""
+    if column >= 0 and first >= 0 and first + len(into) <= values.shape[0]:
+        for step in range(len(into)):
+            into[step] = values[first + step, column]
+        return
     for step in range(len(into)):
         time = first + step
         into[step] = values[time, column] if column >= 0 and 0 <= time < values.shape[0] else np.nan
@@ -318,6 +327,9 @@ def _normal(value: np.float32, center: np.float32, scale: np.float32) -> np.floa
 @compiled
 def _put(series: Floats, pool: int, slot: int, decoder: Floats) -> None:
     """Means of `pool` steps each into a slot of [token, slot]."""
+    if pool == 1:
+        decoder[:, slot] = series
+        return
     for token in range(len(decoder)):
         decoder[token, slot] = _mean(series[token * pool : (token + 1) * pool])
 
