@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,7 +79,7 @@ class ResidualBase:
         gather_residuals(
             self.values, self.columns, windows, self.leads, self.lead_starts, RESIDUAL_STEPS, levels, residuals, counts
         )
-        for first, last in zip(starts[:-1], starts[1:], strict=True):
+        for first, last in itertools.pairwise(starts):
             residuals[:, :, first:last].sort(axis=2)
         quantiles_of(residuals, starts[:-1], counts, self.shares, levels, self.bucket_of, quantiles)
 

