@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks._report import finish, is_quick
+from fleetcast.compiling import compiled_and_kept
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.dataset.storage import Storage, parquet_buffer
-from fleetcast.simulate.compiling import compiled_and_kept
 from fleetcast.simulate.randomness import BLOCK, fill_normals, fill_words
 from fleetcast.simulate.shards import simulate_part
 from fleetcast.simulate.simulator import simulate_arrays

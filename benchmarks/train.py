@@ -89,11 +89,11 @@ def ours(frame: pd.DataFrame, batch: int) -> tuple[pl.LightningModule, Any]:
     )
     fleet = arrays_from_table(table)
     windows = usable_windows(fleet, SPEC, SPEC.context - 1, fleet.steps - 1 - SPEC.horizon)
-    loader = WindowLoader(WindowBatcher(fleet, SPEC, None), windows, batch, samples=len(windows[0]))
+    loader = WindowLoader(WindowBatcher(fleet, SPEC, None), windows, batch, samples=len(windows))
     plan = TrainPlan(
         data="", fingerprint="", preset="reference", window=SPEC, network=reference_config(),
         start=fleet.time_at(0), validation_start=fleet.time_at(fleet.steps - 1), cutoff=fleet.time_at(fleet.steps - 1),
-        timezone="UTC", epochs=1, samples_per_epoch=len(windows[0]), batch_size=batch,
+        timezone="UTC", epochs=1, samples_per_epoch=len(windows), batch_size=batch,
         learning_rate=PRESET.learning_rate, average_decay=PRESET.average_decay, seed=0,
     )  # fmt: skip
     module = ForecastModule(plan, len(loader), torch.ones(1))

@@ -31,7 +31,7 @@ from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.calendar import calendar_features
 from fleetcast.windows.dense import DenseWindows
 from fleetcast.windows.dense_spec import DenseSpec, TargetNormaliser
-from fleetcast.windows.sampling import WindowLoader
+from fleetcast.windows.sampling import WindowIndex, WindowLoader
 from fleetcast.windows.spec import PLAIN_CALENDAR, WindowSpec
 
 BATCH = 128
@@ -150,11 +150,10 @@ def fleet_windows_per_second(servers: int, windows: int) -> float:
     values = np.random.default_rng(0).random((servers, steps, len(METRIC_NAMES)), dtype=np.float32)
     names = tuple(f"server{number:03d}" for number in range(servers))
     fleet = FleetArrays(names, ("database",) * servers, METRIC_NAMES, START, values, MAINTENANCE.empty_table())
-    ends = np.tile(np.arange(spec.history_steps, spec.history_steps + windows), servers)
-    rows = np.repeat(np.arange(servers), windows)
+    index = WindowIndex(np.array([(row, spec.history_steps, windows) for row in range(servers)]))
     begun = time.perf_counter()
     base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels)
-    loader = WindowLoader(WindowBatcher(fleet, spec, base), (rows, ends), BATCH)
+    loader = WindowLoader(WindowBatcher(fleet, spec, base), index, BATCH)
     found = sum(len(inputs["center"]) for inputs, _ in loader)
     return found / (time.perf_counter() - begun)
 

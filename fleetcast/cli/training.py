@@ -11,6 +11,7 @@ from fleetcast.cli.output import JSON_OPTION, say, show
 from fleetcast.cli.parse import parse_numbers, parse_span, parse_time, parse_words
 
 CALIBRATION_STRIDE = 6
+CALIBRATION_SERVERS = 512
 
 
 def register(app: typer.Typer) -> None:
@@ -139,7 +140,7 @@ def _calibrate(bundle: Path, data: str) -> str:
     from fleetcast.evaluation.calibrate import calibrate_bundle
     from fleetcast.model.manifest import load_manifest
     from fleetcast.risk.probability import HORIZONS
-    from fleetcast.windows.arrays import arrays_from_dataset
+    from fleetcast.windows.arrays import arrays_of_some
 
     manifest = load_manifest(bundle)
     stride = timedelta(seconds=STEP_SECONDS * CALIBRATION_STRIDE)
@@ -148,9 +149,12 @@ def _calibrate(bundle: Path, data: str) -> str:
     origins = [first + number * stride for number in range(int((last - first) / stride) + 1)] if last >= first else []
     if not origins:
         return "none: the validation part is shorter than 8 h"
-    say(f"calibrating the risk on {len(origins)} origins")
+    dataset = Dataset.open(data)
+    servers = len(dataset.manifest.servers)
+    some = f" on {CALIBRATION_SERVERS} of {servers:,} servers" if servers > CALIBRATION_SERVERS else ""
+    say(f"calibrating the risk on {len(origins)} origins{some and ',' + some.removeprefix(' on')}")
     try:
-        calibration = calibrate_bundle(bundle, arrays_from_dataset(Dataset.open(data)), origins)
+        calibration = calibrate_bundle(bundle, arrays_of_some(dataset, CALIBRATION_SERVERS), origins)
     except EvaluationError as error:
         return f"none: {error}"
-    return ", ".join(f"{name}: {line.events} of {line.windows}" for name, line in calibration.horizons.items())
+    return ", ".join(f"{name}: {line.events} of {line.windows}" for name, line in calibration.horizons.items()) + some

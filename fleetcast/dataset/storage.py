@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -89,6 +90,18 @@ class Storage:
         try:
             with self.filesystem.open_input_file(self.path(name)) as file:
                 return pq.ParquetFile(file).read(columns=columns)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.location} has no {name}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{name} in {self.location} is damaged: {error}") from error
+
+    def read_groups(self, name: str, columns: list[str]) -> Iterator[pa.Table]:
+        """The row groups of a Parquet file, one at a time. Raises `DatasetError` when it is missing or damaged."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as file:
+                reader = pq.ParquetFile(file)
+                for number in range(reader.num_row_groups):
+                    yield reader.read_row_group(number, columns)
         except FileNotFoundError as error:
             raise DatasetError(f"{self.location} has no {name}") from error
         except (pa.ArrowException, OSError) as error:

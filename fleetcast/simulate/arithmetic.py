@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fleetcast.simulate.compiling import compiled, inlined
+from fleetcast.compiling import compiled, inlined
 
 F = np.float32
 _I = np.int32

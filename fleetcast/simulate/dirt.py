@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.optimize import brentq
 
+from fleetcast.compiling import compiled_and_kept
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.dataset.storage import Storage
 from fleetcast.simulate.arithmetic import F
-from fleetcast.simulate.compiling import compiled_and_kept
 from fleetcast.simulate.randomness import Stream, uniforms
 
 FOLDER = "arrivals"  # beside the parts of a dataset with dirt

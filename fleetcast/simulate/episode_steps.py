@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fleetcast.compiling import compiled
 from fleetcast.simulate.arithmetic import F, expf, logf, powf
-from fleetcast.simulate.compiling import compiled
 from fleetcast.simulate.kinds import CASCADED, KIND_NAMES, SHORTEST_IMPACT
 from fleetcast.simulate.randomness import Stream, uniforms
 from fleetcast.simulate.state import IMPACT, PRECURSOR, QUIET, RECOVERY

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.compiling import compiled, compiled_and_kept, inlined
 from fleetcast.simulate.actions import END_FORCED, FORCE, FORCE_TOTAL, Action
 from fleetcast.simulate.arithmetic import F
-from fleetcast.simulate.compiling import compiled, compiled_and_kept, inlined
 from fleetcast.simulate.episode_steps import (
     BOOT,
     CASCADED_KIND,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fleetcast.simulate.compiling import compiled_and_kept
+from fleetcast.compiling import compiled_and_kept
 from fleetcast.simulate.episode_steps import NO_SAMPLE
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from fleetcast.compiling import compiled
 from fleetcast.contract.vocabulary import PROFILES
-from fleetcast.simulate.compiling import compiled
 from fleetcast.simulate.randomness import Stream, uniforms
 from fleetcast.simulate.spec import FleetSpec
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fleetcast.compiling import compiled, compiled_and_kept
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.simulate.arithmetic import F, expf, limited
-from fleetcast.simulate.compiling import compiled, compiled_and_kept
 from fleetcast.simulate.episode_steps import BOOT, CLEAN_UP
 from fleetcast.simulate.kinds import CHANNELS
 from fleetcast.simulate.randomness import BLOCK, Stream, fill_normals, fill_words

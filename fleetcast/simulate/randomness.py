@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.compiling import compiled, inlined
 from fleetcast.simulate.arithmetic import F, normal_pair
-from fleetcast.simulate.compiling import compiled, inlined
 
 FLEET = 0xFFFFFFFF  # stands for the whole fleet where a server's index is asked for
 BLOCK = 512  # steps that the compiled loops work on at a time; row r of a scratch array starts at r x BLOCK

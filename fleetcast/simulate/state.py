@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.compiling import compiled
 from fleetcast.simulate.arithmetic import normal_pair
-from fleetcast.simulate.compiling import compiled
 from fleetcast.simulate.randomness import FLEET, Stream, philox
 
 QUIET, PRECURSOR, IMPACT, RECOVERY = 0, 1, 2, 3  # phases of an episode

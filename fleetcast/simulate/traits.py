@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.compiling import compiled
 from fleetcast.contract.thresholds import threshold
 from fleetcast.contract.vocabulary import PROFILES, STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.simulate.arithmetic import F, expf, logf, normal_pair
-from fleetcast.simulate.compiling import compiled
 from fleetcast.simulate.layout import Layout
 from fleetcast.simulate.profiles import BASELINES, COURSES, HABITS
 from fleetcast.simulate.randomness import Stream, philox, uniform_table

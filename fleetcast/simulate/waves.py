@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.compiling import compiled_and_kept
 from fleetcast.contract.vocabulary import PROFILES, STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.errors import UsageError
 from fleetcast.simulate.actions import FORCE, FORCE_TOTAL, INPUT
-from fleetcast.simulate.compiling import compiled_and_kept
 from fleetcast.simulate.kinds import KIND_NAMES, choice_table, kind_table
 from fleetcast.simulate.layout import CELL_SERVERS, Layout
 from fleetcast.simulate.randomness import FLEET, Stream, uniforms

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.compiling import compiled_and_kept
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.vocabulary import PROFILES, STEP_SECONDS, STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.simulate.actions import NO_INPUTS
 from fleetcast.simulate.arithmetic import F
 from fleetcast.simulate.calendar import market_time
-from fleetcast.simulate.compiling import compiled_and_kept
 from fleetcast.simulate.episode_steps import EPISODE, FADED, REST_STEPS
 from fleetcast.simulate.events import Effects, run_events
 from fleetcast.simulate.kinds import choice_table, gain_table, kind_table, kinds_of

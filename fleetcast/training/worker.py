@@ -8,28 +8,22 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import numpy.typing as npt
 import ray.train
 import torch
 from ray.train.lightning import prepare_trainer
 from ray.train.torch import get_device
 
-from fleetcast.dataset.reader import Dataset
-from fleetcast.errors import TrainingError
-from fleetcast.model.base import ResidualBase
 from fleetcast.model.loss import window_loss
 from fleetcast.settings import Settings
 from fleetcast.training.board import Board
 from fleetcast.training.callbacks import RunCallback
 from fleetcast.training.checkpoint import LAST, CheckpointStore, restore
+from fleetcast.training.loaders import WEIGHT_WINDOWS, make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan
 from fleetcast.training.trainer import EpochBatches, trainer_arguments
-from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
-from fleetcast.windows.batches import WindowBatcher
-from fleetcast.windows.sampling import WindowLoader, usable_windows
-
-VALIDATION_WINDOWS = 1024
-WEIGHT_WINDOWS = 512
+from fleetcast.windows.sampling import WindowLoader
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -48,7 +42,7 @@ def train_worker(config: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     if rank == 0:
         board.post({"kind": "workers", "workers": world})
-    training, validation = make_loaders(plan, rank, world)
+    training, validation = make_loaders(plan, rank, world, all_gather if world > 1 else None)
     module = ForecastModule(plan, len(training), base_weights(training, plan), world)
     if Settings().forecast.compiled:
         module.use_kernels()
@@ -60,50 +54,37 @@ def train_worker(config: dict[str, Any]) -> None:
         trainer.fit(module, EpochBatches(training, module), validation)
 
 
-def make_loaders(plan: TrainPlan, rank: int, world: int) -> tuple[WindowLoader, WindowLoader]:
-    """Loaders of the training and the validation part for one worker.
-
-    No training window reaches into the validation part, no validation window beyond the cutoff.
-    """
-    fleet = arrays_from_dataset(Dataset.open(plan.data))
-    fleet = fleet.until(fleet.index_of(plan.cutoff))
-    batcher = WindowBatcher(fleet, plan.window, _base(fleet, plan))
-    border, horizon = fleet.index_of(plan.validation_start), plan.window.horizon
-    training = usable_windows(fleet, plan.window, plan.window.context - 1, border - horizon)
-    validation = usable_windows(fleet, plan.window, border, fleet.steps - 1 - horizon)
-    if len(training[0]) < world or len(validation[0]) < world:
-        raise TrainingError(
-            f"{len(training[0])} usable training and {len(validation[0])} validation windows for {world} workers: too "
-            "many samples are missing before the cutoff"
-        )
-    picks = np.linspace(0, len(validation[0]) - 1, min(VALIDATION_WINDOWS, len(validation[0]))).astype(np.int64)
-    chosen = (validation[0][picks], validation[1][picks])
-    return (
-        WindowLoader(batcher, training, plan.batch_size, rank, world, plan.samples_per_epoch, plan.seed),
-        WindowLoader(batcher, chosen, plan.batch_size, rank, world),
-    )
-
-
 def base_weights(loader: WindowLoader, plan: TrainPlan) -> torch.Tensor:
     """1 / the untrained base's mean loss by target, [target], so that targets of different size count alike.
 
-    Without a base (the softplus head) all weights are 1. The same on every worker.
+    Without a base (the softplus head) all weights are 1. The same on every worker: each adds its part of the windows.
     """
     if plan.network.head != "floor":
         return torch.ones(plan.network.targets)
-    total = len(loader.windows[0])
-    picks = np.random.default_rng(plan.seed).choice(total, min(WEIGHT_WINDOWS, total), replace=False)
-    rows, ends = loader.windows[0][picks], loader.windows[1][picks]
-    inputs, truth = loader.batcher.inputs(rows, ends), loader.batcher.truth(rows, ends)
-    losses, known = window_loss(inputs["base"], truth, inputs, plan.network.levels)
-    mean = (losses * known).sum(dim=0) / known.sum(dim=0).clamp_min(1)
-    return 1 / mean.clamp_min(1e-4)
+    drawn = loader.draw_of(WEIGHT_WINDOWS).positions(plan.seed)
+    sums = torch.zeros(2, plan.network.targets)
+    for first in range(0, len(drawn), plan.batch_size):
+        inputs, truth = loader.batcher.batch(*loader.windows.at(drawn[first : first + plan.batch_size]))
+        losses, known = window_loss(inputs["base"], truth["truth"], inputs, plan.network.levels)
+        sums += torch.stack([(losses * known).sum(dim=0), known.sum(dim=0)])
+    if torch.distributed.is_initialized():
+        sums = sums.to(get_device())
+        torch.distributed.all_reduce(sums)
+    mean = sums[0] / sums[1].clamp_min(1)
+    return 1 / mean.clamp_min(1e-4).cpu()
 
 
-def _base(fleet: FleetArrays, plan: TrainPlan) -> ResidualBase | None:
-    if plan.network.head != "floor":
-        return None
-    return ResidualBase(fleet.select(plan.window.targets), fleet.start, plan.window.horizon, plan.window.levels)
+def all_gather(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The rows of all workers' tables, [row, column], in the order of the ranks."""
+    device = get_device()
+    size = torch.tensor([len(runs)], device=device)
+    sizes = [torch.zeros_like(size) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(sizes, size)
+    padded = torch.zeros((int(max(sizes)), runs.shape[1]), dtype=torch.int64, device=device)
+    padded[: len(runs)] = torch.from_numpy(runs)
+    tables = [torch.empty_like(padded) for _ in sizes]
+    torch.distributed.all_gather(tables, padded)
+    return np.concatenate([table[: int(rows)].cpu().numpy() for table, rows in zip(tables, sizes, strict=True)])
 
 
 def _trainer(plan: TrainPlan, module: ForecastModule, *callbacks: pl.Callback) -> pl.Trainer:

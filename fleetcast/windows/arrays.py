@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from fleetcast.contract.states import observed_state
 from fleetcast.contract.vocabulary import STEP_SECONDS, UNKNOWN, profile_codes
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import DatasetError
+from fleetcast.windows.tensors import Horizon
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,16 @@ class FleetArrays:
     def maintenance_mask(self, first: int, last: int) -> npt.NDArray[np.bool_]:
         """Planned maintenance [server, last - first] of the steps first..last-1, which may lie in the future."""
         planned = np.zeros((len(self.servers), last - first), dtype=bool)
-        rows = {server: row for row, server in enumerate(self.servers)}
-        times = self.start + STEP_SECONDS * np.arange(first, last, dtype=np.int64)
-        for window in self.maintenance.to_pylist():
-            row = rows.get(window["server"])
-            if row is not None:
-                start, end = window["start"].timestamp(), window["end"].timestamp()
-                planned[row] |= (times >= start) & (times < end)
+        starts, spans = planned_spans(self.servers, self.maintenance, self.start, first, last)
+        for row in range(len(self.servers)):
+            for begin, end in spans[starts[row] : starts[row + 1]]:
+                planned[row, begin - first : end - first] = True
         return planned
+
+    def horizon(self, steps: int) -> Horizon:
+        """What is known ahead of time, planned maintenance up to `steps` steps after the last sample."""
+        starts, spans = planned_spans(self.servers, self.maintenance, self.start, 0, self.steps + steps)
+        return Horizon(self.start, self.steps, self.timezone, self.profile_codes, starts, spans)
 
     def until(self, index: int) -> FleetArrays:
         """The same fleet with nothing after step `index` (inclusive): what is known at that origin."""
@@ -107,6 +111,26 @@ class FleetArrays:
             profiles=tuple(self.profiles[row] for row in rows),
             values=self.values[list(rows)],
         )
+
+
+def planned_spans(
+    servers: Sequence[str], maintenance: pa.Table, start: int, first: int, last: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Planned windows of servers within the steps first..last-1 of an axis that begins at `start` (Unix seconds).
+
+    Returns where each server's spans begin, [server + 1], and the spans as (first step, first step after).
+    """
+    rows = {server: row for row, server in enumerate(servers)}
+    found = []
+    for window in maintenance.to_pylist():
+        row = rows.get(window["server"])
+        if row is not None:
+            steps = [math.ceil((window[side].timestamp() - start) / STEP_SECONDS) for side in ("start", "end")]
+            begin, end = max(steps[0], first), min(steps[1], last)
+            if begin < end:
+                found.append((row, begin, end))
+    spans = np.array(sorted(found), np.int64).reshape(-1, 3)
+    return np.searchsorted(spans[:, 0], np.arange(len(servers) + 1)), spans[:, 1:].copy()
 
 
 def arrays_from_table(
@@ -135,10 +159,11 @@ def arrays_from_table(
     columns = (seconds - first) // STEP_SECONDS
     steps = (last - first) // STEP_SECONDS + 1
     inside = (columns >= 0) & (columns < steps)
+    cells, within = (rows * steps + columns)[inside], slice(None) if inside.all() else inside
     values = np.full((len(servers), steps, len(metrics)), np.nan, np.float32)
     for position, name in enumerate(metrics):
         series = np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float32)
-        values[rows[inside], columns[inside], position] = series[inside]
+        values.reshape(-1, len(metrics))[cells, position] = series[within]
     return FleetArrays(
         tuple(str(name) for name in servers),
         tuple(str(name) for name in profiles),
@@ -158,3 +183,50 @@ def arrays_from_dataset(dataset: Dataset, parts: Sequence[int] | None = None) ->
     columns = ["server", "profile", "timestamp", *manifest.metrics]
     table = pa.concat_tables([dataset.read(part, columns) for part in chosen])
     return arrays_from_table(table, manifest.start, manifest.end, dataset.maintenance(), manifest.timezone)
+
+
+def arrays_by_chunk(
+    dataset: Dataset, servers: npt.NDArray[np.bool_], end: datetime, metrics: Sequence[str]
+) -> Iterator[tuple[int, FleetArrays]]:
+    """Some of a dataset's servers, a few at a time, from the dataset's start to `end`, with these metrics only.
+
+    Parts without any of the servers are not read, large ones in pieces. `servers` says of each server, in the
+    manifest's order, whether it is wanted. Yields servers that follow each other in that order, with the first one's
+    position.
+    """
+    manifest, first = dataset.manifest, 0
+    maintenance, columns = dataset.maintenance(), ["server", "profile", "timestamp", *metrics]
+    for part in manifest.parts:
+        wanted = servers[first : first + len(part.servers)]
+        for table in dataset.chunks(part, columns) if wanted.any() else ():
+            fleet = arrays_from_table(table, manifest.start, end, maintenance, manifest.timezone)
+            begin = part.servers.index(fleet.servers[0])
+            rows = np.flatnonzero(wanted[begin : begin + len(fleet.servers)])
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                if len(run) == len(fleet.servers):
+                    yield first + begin, fleet
+                elif len(run):
+                    yield first + begin + int(run[0]), fleet.of_servers(run)
+        first += len(part.servers)
+
+
+def arrays_of_some(dataset: Dataset, most: int) -> FleetArrays:
+    """At most that many of a dataset's servers over its whole span, from parts evenly spread over the dataset."""
+    manifest = dataset.manifest
+    sizes = [len(part.servers) for part in manifest.parts]
+    if sum(sizes) <= most:
+        return arrays_from_dataset(dataset)
+    require_fit(this_contract(manifest.metrics), manifest.side(f"the dataset {dataset.location}"))
+    count = min(-(-most * len(sizes) // sum(sizes)), len(sizes))
+    chosen = np.linspace(0, len(sizes) - 1, count).round().astype(np.int64)
+    wanted = np.concatenate([np.full(size, number in chosen) for number, size in enumerate(sizes)])
+    places = np.flatnonzero(wanted)
+    wanted[:] = False
+    wanted[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64)]] = True
+    found = [fleet for _, fleet in arrays_by_chunk(dataset, wanted, manifest.end, manifest.metrics)]
+    return replace(
+        found[0],
+        servers=tuple(server for fleet in found for server in fleet.servers),
+        profiles=tuple(profile for fleet in found for profile in fleet.profiles),
+        values=np.concatenate([fleet.values for fleet in found]),
+    )

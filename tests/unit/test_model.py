@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.errors import BundleError, IncompatibleError
-from fleetcast.model.base import ResidualBase
+from fleetcast.model.base import BUCKET_EDGES, ResidualBase
 from fleetcast.model.bundle import Bundle
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig
-from fleetcast.model.floor import residual_floor
+from fleetcast.model.floor import forward_fill, residual_floor
 from fleetcast.model.loss import pinball, training_loss, window_loss
 from fleetcast.model.manifest import BundleManifest, load_manifest, update_manifest
 from fleetcast.model.network import ForecastNetwork
@@ -157,6 +160,49 @@ def test_base_reads_nothing_after_the_origin() -> None:
     before = ResidualBase(values, 0, 96, (0.1, 0.5, 0.9)).at(rows, ends)
     np.testing.assert_array_equal(before, ResidualBase(changed, 0, 96, (0.1, 0.5, 0.9)).at(rows, ends))
     assert (np.diff(before, axis=-1) >= 0).all()
+
+
+def plain_base(
+    values: npt.NDArray[np.float32], start: int, horizon: int, shares: tuple[float, ...], row: int, end: int
+) -> npt.NDArray[np.float32]:
+    """The base of one window, by its definition."""
+    series, first = forward_fill(values[row].T), (~np.isnan(values[row])).argmax(axis=0)
+    first[np.isnan(values[row]).all(axis=0)] = len(values[row])
+    block = (end + start // 300) // 24 * 24 - start // 300
+    level = np.median(series[:, np.maximum(np.arange(end - 5, end + 1), 0)], axis=1)
+    found, done = [], 0
+    for edge in [*(edge for edge in BUCKET_EDGES if edge < horizon), horizon]:
+        leads = np.unique(np.linspace(done + 1, edge, min(8, edge - done)).round().astype(np.int64))
+        ends = np.arange(block - edge, max(block - edge - 864, 5), -12)
+        spread = np.zeros((len(series), len(shares)), np.float32)
+        if len(ends):
+            levels = np.median(series[:, ends[:, None] + np.arange(-5, 1)], axis=2)
+            began = ends - 5 >= first[:, None]
+            residuals = (series[:, ends[:, None] + leads] - levels[:, :, None]) * began[:, :, None]
+            spread = np.quantile(residuals.reshape(len(series), -1), shares, axis=1).T.astype(np.float32)
+        found += [np.clip(level[:, None] + spread, 0, None)] * (edge - done)
+        done = edge
+    return np.stack(found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000), steps=st.integers(6, 2000), horizon=st.sampled_from([1, 2, 5, 48, 96, 300]),
+    gaps=st.sampled_from([0.0, 0.2, 0.9]), grain=st.sampled_from([0, 4]),
+)  # fmt: skip
+def test_base_is_its_definition_bit_for_bit(seed: int, steps: int, horizon: int, gaps: float, grain: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.random((3, steps, 3)).astype(np.float32)
+    values = np.round(values * grain) / np.float32(grain) if grain else values
+    values[generator.random((3, steps)) < gaps] = np.nan
+    values[0, : steps // 2] = np.nan
+    values[1, steps // 3 :, 1] = np.nan
+    values[2, :, 2] = np.nan
+    shares, start = (0.02, 0.1, 0.5, 0.9, 0.98), 300 * int(generator.integers(10**6))
+    rows, ends = generator.integers(0, 3, 20), generator.integers(0, steps, 20)
+    found = ResidualBase(values, start, horizon, shares).at(rows, ends)
+    for one, row, end in zip(found, rows.tolist(), ends.tolist(), strict=True):
+        np.testing.assert_array_equal(one, plain_base(values, start, horizon, shares, row, end))
 
 
 def test_a_saved_bundle_loads_bit_for_bit(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fleetcast.simulate import compiling, gather, physics
-from fleetcast.simulate.compiling import compiled
+from fleetcast import compiling
+from fleetcast.compiling import compiled
+from fleetcast.simulate import gather, physics
 from fleetcast.simulate.randomness import BLOCK, fill_normals, fill_words, philox, uniform
 
 FULL = 0xFFFFFFFF
@@ -58,4 +60,4 @@ def test_kept_machine_code_belongs_to_these_sources() -> None:
     for function in (physics.run_physics, gather.blank_runs):
         cache = getattr(function, "_cache", None)
         if cache is not None and hasattr(cache, "_cache_file"):
-            assert cache._cache_file._source_stamp == compiling._sources()
+            assert cache._cache_file._source_stamp == compiling._sources(Path(physics.__file__).parent)

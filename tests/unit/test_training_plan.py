@@ -7,21 +7,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
+from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.dataset.manifest import Manifest, Part
 from fleetcast.dataset.reader import Dataset
+from fleetcast.dataset.storage import Storage
+from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.errors import ContractError, IncompatibleError, TrainingError, UsageError
+from fleetcast.model.base import ResidualBase
 from fleetcast.training.checkpoint import LAST, CheckpointStore, restore, restore_optimizer, snapshot
 from fleetcast.training.fit import scaling
+from fleetcast.training.loaders import VALIDATION_WINDOWS, make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import TrainPlan, check_parameters, make_plan
 from fleetcast.training.trainer import trainer_arguments
-from fleetcast.training.worker import make_loaders
+from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
+from fleetcast.windows.batches import WindowBatcher
+from fleetcast.windows.sampling import usable_windows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 METRICS = ["cpu_utilization", "memory_used", "filesystem_used", "load1_per_core"]
@@ -106,6 +114,14 @@ def test_a_dataset_with_cpu_alone_can_be_planned() -> None:
     assert plan.window.targets == plan.window.features == ("cpu_utilization",)
 
 
+def fleet_in_order(plan: TrainPlan) -> FleetArrays:
+    """The dataset up to the cutoff, servers as in the manifest."""
+    dataset = Dataset.open(plan.data)
+    fleet = arrays_from_dataset(dataset)
+    fleet = fleet.until(fleet.index_of(plan.cutoff))
+    return fleet.of_servers([fleet.servers.index(name) for name in dataset.manifest.servers])
+
+
 @pytest.fixture(scope="module")
 def tiny_plan(tiny_dataset: Path) -> TrainPlan:
     options = options_of(data=str(tiny_dataset), preset="tiny", holdout=timedelta(hours=30))
@@ -114,19 +130,83 @@ def tiny_plan(tiny_dataset: Path) -> TrainPlan:
 
 def test_no_window_straddles_a_cut(tiny_plan: TrainPlan) -> None:
     training, validation = make_loaders(tiny_plan, rank=0, world=1)
-    fleet_start, horizon = training.batcher, tiny_plan.window.horizon
+    horizon = tiny_plan.window.horizon
     border = int((tiny_plan.validation_start - tiny_plan.start).total_seconds()) // 300
-    cutoff = int((tiny_plan.cutoff - tiny_plan.start).total_seconds()) // 300
-    assert fleet_start is validation.batcher
-    assert training.windows[1].max() + horizon <= border
-    assert validation.windows[1].min() >= border
-    assert validation.windows[1].max() + horizon <= cutoff
+    assert training.windows.all()[1].max() + horizon <= border
+    before = fleet_in_order(tiny_plan)
+    windows = usable_windows(before, tiny_plan.window, border, before.steps - 1 - horizon).spread(VALIDATION_WINDOWS)
+    rows, ends = windows.all()
+    assert 0 < len(rows) <= VALIDATION_WINDOWS
+    assert ends.max() + horizon <= before.steps - 1
+    expected = WindowBatcher(before, tiny_plan.window, None).truth(rows, ends)
+    found = torch.cat([truth["truth"] for _, truth in validation])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_training_never_sees_what_comes_after_the_cutoff(tiny_plan: TrainPlan) -> None:
     training, _ = make_loaders(tiny_plan, rank=0, world=1)
-    steps = training.batcher.values.shape[1] - training.batcher.pad
-    assert steps == int((tiny_plan.cutoff - tiny_plan.start).total_seconds()) // 300 + 1
+    assert training.batcher.store.steps == int((tiny_plan.cutoff - tiny_plan.start).total_seconds()) // 300 + 1
+
+
+@pytest.mark.parametrize("preset", ["tiny", "reference", "default"])
+def test_batches_from_disk_are_those_of_the_service(tiny_dataset: Path, preset: str) -> None:
+    """The same window built from all that a forecast in service is given."""
+    options = options_of(data=str(tiny_dataset), preset=preset, holdout=timedelta(hours=30), samples_per_epoch=40)
+    plan = make_plan(options, Dataset.open(tiny_dataset).manifest)
+    training, _ = make_loaders(plan, rank=0, world=1)
+    fleet = fleet_in_order(plan)
+    base = None
+    if plan.network.head == "floor":
+        base = ResidualBase(fleet.select(plan.window.targets), fleet.start, plan.window.horizon, plan.window.levels)
+    batcher = WindowBatcher(fleet, plan.window, base)
+    rows, ends = training.windows.at(training.indices()[: plan.batch_size])
+    inputs, truth = training.batcher.batch(rows, ends)
+    expected, after = batcher.batch(rows, ends)
+    assert inputs.keys() == expected.keys()
+    for name, tensor in {**inputs, **truth}.items():
+        torch.testing.assert_close(tensor, {**expected, **after}[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("samples", [7, 64, 10**6])
+def test_an_epoch_has_the_same_windows_whatever_the_number_of_workers(tiny_plan: TrainPlan, samples: int) -> None:
+    plan = tiny_plan.model_copy(update={"samples_per_epoch": samples, "batch_size": 3})
+    epochs = []
+    for world in (1, 2, 3):
+        loaders = [make_loaders(plan, rank, world)[0] for rank in range(world)]
+        assert len({len(loader) for loader in loaders}) == 1, "workers wait for each other"
+        servers = [set(loader.windows.at(loader.indices())[0].tolist()) for loader in loaders]
+        assert all(found <= set(loader.batcher.store.places) for found, loader in zip(servers, loaders, strict=True))
+        for loader in loaders:
+            loader.epoch = 2
+        drawn = np.concatenate([np.stack(loader.windows.at(loader.indices()), axis=1) for loader in loaders])
+        epochs.append(sorted(map(tuple, drawn.tolist())))
+    assert epochs[0] == epochs[1] == epochs[2]
+    assert len(set(epochs[0])) == len(epochs[0]) == min(samples, len(loader.windows))
+
+
+def test_workers_keep_only_the_servers_of_their_windows(tiny_plan: TrainPlan) -> None:
+    kept = [set(make_loaders(tiny_plan, rank, 3)[0].batcher.store.places) for rank in range(3)]
+    assert set.union(*kept) == set(range(9))
+    assert all(len(servers) <= 4 for servers in kept)
+
+
+def test_an_epoch_can_begin_at_any_batch(tiny_plan: TrainPlan) -> None:
+    training, _ = make_loaders(tiny_plan.model_copy(update={"samples_per_epoch": 50, "batch_size": 8}), 0, 1)
+    whole = [truth["truth"] for _, truth in training]
+    training.skip_batches = 4
+    rest = [truth["truth"] for _, truth in training]
+    assert len(whole) == len(training) == 7
+    for left, right in zip(rest, whole[4:], strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
+
+
+def test_too_few_windows_are_told_of(tiny_plan: TrainPlan, tmp_path: Path) -> None:
+    dataset, storage = Dataset.open(tiny_plan.data), Storage(tmp_path)
+    rows = dataset.read(dataset.manifest.parts[0])
+    part = write_part(storage, 0, pa.concat_tables([rows.slice(0, 30), rows.slice(rows.num_rows - 5)]), METRIC_NAMES)
+    write_manifest(storage, [part], METRIC_NAMES)
+    with pytest.raises(TrainingError, match="0 usable training and 0 validation windows for 1 workers"):
+        make_loaders(tiny_plan.model_copy(update={"data": str(tmp_path)}), 0, 1)
 
 
 def step_of(module: ForecastModule, plan: TrainPlan, optimizer: torch.optim.Optimizer) -> None:

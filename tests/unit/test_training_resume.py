@@ -22,7 +22,7 @@ from fleetcast.training.module import ForecastModule
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import TrainPlan, make_plan
 from fleetcast.training.trainer import EpochBatches, trainer_arguments
-from fleetcast.training.worker import make_loaders
+from fleetcast.training.loaders import make_loaders
 from fleetcast.windows.sampling import WindowLoader
 
 STEPS_PER_EPOCH, BATCH, EPOCHS = 5, 16, 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,8 +15,9 @@ from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.model.base import ResidualBase
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher
-from fleetcast.windows.sampling import WindowLoader, usable_windows
+from fleetcast.windows.sampling import Draw, WindowIndex, WindowLoader, usable_windows
 from fleetcast.windows.spec import WindowSpec
+from tests.unit.plain_windows import PlainBatcher
 
 TARGETS = ("cpu_utilization", "memory_used")
 LEVELS = (0.1, 0.5, 0.9)
@@ -51,6 +51,49 @@ def test_inputs_do_not_change_when_the_future_changes(seed: int, end: int) -> No
     after = batcher_of(replace(fleet, values=changed)).inputs(rows, ends)
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
+
+
+SPECS = [
+    SPEC,
+    WindowSpec(targets=TARGETS, features=TARGETS, levels=LEVELS, context=288, horizon=96, decoder_pool=12),
+    WindowSpec(
+        targets=("memory_used",), features=(*TARGETS, "swap_used"), levels=LEVELS, context=96, horizon=24,
+        day_lags=False, floor_inputs=False, cyclic_calendar=False,
+    ),
+    WindowSpec(
+        targets=TARGETS, features=TARGETS, levels=LEVELS, context=368, horizon=16, fine_steps=48, fine_pool=4,
+        coarse_pool=160, decoder_pool=4,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["pooled", "tokens of an hour", "reference", "long tokens"])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 1000), steps=st.integers(150, 2500), gaps=st.sampled_from([0.0, 0.1, 0.9]))
+def test_tensors_are_those_made_plainly_bit_for_bit(spec: WindowSpec, seed: int, steps: int, gaps: float) -> None:
+    generator = np.random.default_rng(seed)
+    fleet = fleet_of(seed, steps, gaps=gaps)
+    fleet.values[generator.random(fleet.values.shape) < gaps / 3] = np.nan
+    planned = [
+        {
+            "server": f"server{number % 3}",
+            "start": datetime.fromtimestamp(START + 300 * int(first) + 7, UTC),
+            "end": datetime.fromtimestamp(START + 300 * int(first) + 2000, UTC),
+        }
+        for number, first in enumerate(generator.integers(-10, steps + 20, 12))
+    ]
+    maintenance = MAINTENANCE.empty_table().from_pylist(planned, schema=MAINTENANCE)
+    fleet = replace(fleet, maintenance=maintenance, timezone="America/New_York")
+    base = None
+    if spec.floor_inputs:
+        base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels)
+    rows, ends = generator.integers(0, 3, 20), generator.integers(0, steps - spec.horizon - 1, 20)
+    ours, plain = WindowBatcher(fleet, spec, base), PlainBatcher(fleet, spec, base)
+    found = {**ours.inputs(rows, ends), "truth": ours.truth(rows, ends)}
+    expected = {**plain.inputs(rows, ends), "truth": plain.truth(rows, ends)}
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 @settings(max_examples=10, deadline=None)
@@ -113,40 +156,54 @@ def test_missing_values_never_reach_the_network() -> None:
         assert torch.isfinite(batch[name]).all(), name
 
 
-@settings(max_examples=25, deadline=None)
-@given(samples=st.integers(1, 300), world=st.integers(1, 5), batch=st.integers(1, 64), epoch=st.integers(0, 3))
-def test_each_window_of_an_epoch_is_seen_by_one_worker(samples: int, world: int, batch: int, epoch: int) -> None:
-    fleet = fleet_of(6)
-    windows = usable_windows(fleet, SPEC, 400, 500)
-    seen: list[int] = []
-    lengths = set()
-    for rank in range(world):
-        loader = WindowLoader(batcher_of(fleet), windows, batch, rank, world, samples, seed=1)
+@settings(max_examples=40, deadline=None)
+@given(
+    total=st.integers(5, 4000), samples=st.integers(5, 300), world=st.integers(1, 5), batch=st.integers(1, 64),
+    epoch=st.integers(0, 3),
+)  # fmt: skip
+def test_each_window_of_an_epoch_is_seen_by_one_worker(
+    total: int, samples: int, world: int, batch: int, epoch: int
+) -> None:
+    windows = WindowIndex(np.array([[0, 400, total // 2], [2, 300, total - total // 2]]))
+    fleet = batcher_of(fleet_of(6))
+    whole = WindowLoader(fleet, windows, batch, 0, 1, samples, seed=1)
+    loaders = [WindowLoader(fleet, windows, batch, rank, world, samples, seed=1) for rank in range(world)]
+    for loader in (whole, *loaders):
         loader.epoch = epoch
-        mine = loader.indices()
-        lengths.add(len(mine))
-        seen.extend(mine.tolist())
-    assert len(seen) == len(set(seen))
-    drawn = min(samples, len(windows[0]))
-    assert len(seen) == drawn // world * world
-    assert len(lengths) == 1, "workers with different numbers of steps wait for each other for ever"
+    parts = [loader.indices() for loader in loaders]
+    seen = np.concatenate(parts)
+    assert len(seen) == len(set(seen.tolist())) == min(samples, total)
+    assert sorted(seen.tolist()) == sorted(whole.indices().tolist())
+    assert all(0 <= position < total for position in seen.tolist())
+    for part, loader in zip(parts, loaders, strict=True):
+        low, high = loader.draw.reach
+        assert all(low <= position < high for position in part.tolist())
+    assert len({len(loader) for loader in loaders}) == 1, "workers with different numbers of steps wait for ever"
+
+
+def test_epochs_differ_and_cover_all_windows_alike() -> None:
+    draw = Draw(100, 10)
+    drawn = np.stack([draw.positions(0, epoch) for epoch in range(2000)])
+    counts = np.bincount(drawn.ravel(), minlength=100)
+    assert counts.min() > 120, "each of 100 windows is expected 200 times"
+    assert counts.max() < 290
 
 
 def test_a_loader_is_as_long_as_it_says() -> None:
     """Lightning validates and saves at the last batch that the length promises."""
     fleet = fleet_of(6)
-    rows, ends = usable_windows(fleet, SPEC, 400, 480)
+    rows, ends = usable_windows(fleet, SPEC, 400, 480).all()
     batcher = batcher_of(fleet)
-    for total in range(1, 140, 3):
+    for total in range(4, 140, 15):
+        windows = WindowIndex(np.stack([rows, ends, np.ones_like(rows)], axis=1)[:total])
         for world in (1, 2, 3, 4):
-            for samples in (None, 129):
-                loaders = [
-                    WindowLoader(batcher, (rows[:total], ends[:total]), 64, rank, world, samples)
-                    for rank in range(world)
-                ]
-                batches = [math.ceil(len(loader.indices()) / 64) for loader in loaders]
-                assert batches == [len(loader) for loader in loaders]
-                assert len(set(batches)) == 1
+            for samples, size in ((None, 64), (129, 64), (129, 1)):
+                loaders = [WindowLoader(batcher, windows, size, rank, world, samples) for rank in range(world)]
+                sizes = [[len(inputs["center"]) for inputs, _ in loader] for loader in loaders]
+                assert [len(found) for found in sizes] == [len(loader) for loader in loaders]
+                assert len({len(found) for found in sizes}) == 1
+                assert min(min(found) for found in sizes) > 0
+                assert sum(map(sum, sizes)) == min(samples or total, total)
 
 
 def test_validation_windows_are_all_seen_once() -> None:
@@ -154,14 +211,37 @@ def test_validation_windows_are_all_seen_once() -> None:
     windows = usable_windows(fleet, SPEC, 400, 450)
     loaders = [WindowLoader(batcher_of(fleet), windows, 16, rank, 3) for rank in range(3)]
     seen = np.concatenate([loader.indices() for loader in loaders])
-    assert sorted(seen.tolist()) == list(range(len(windows[0]) // 3 * 3))
+    assert seen.tolist() == list(range(len(windows)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), gaps=st.sampled_from([0.0, 0.3, 0.6, 0.9]))
+def test_usable_windows_are_those_that_hold_enough(seed: int, gaps: float) -> None:
+    fleet = fleet_of(seed, steps=160, gaps=gaps)
+    generator = np.random.default_rng(seed)
+    fleet.values[0, int(generator.integers(160)) :] = np.nan
+    fleet.values[1, :, 0] = np.nan
+    seen = np.isfinite(fleet.values)
+    expected = [
+        (row, end)
+        for row in range(3)
+        for end in range(60, 150)
+        if any(
+            series[max(end - 47, 0) : end + 1].sum() >= 24
+            and series[end - 6 : end + 1].any()
+            and series[end + 1 : end + 13].any()
+            for series in seen[row].T
+        )
+    ]
+    rows, ends = usable_windows(fleet, SPEC, 60, 149).all()
+    assert list(zip(rows.tolist(), ends.tolist(), strict=True)) == expected
 
 
 def test_usable_windows_stay_in_their_part_and_need_samples() -> None:
     fleet = fleet_of(8, gaps=0.0)
     fleet.values[1] = np.nan
     fleet.values[2, 300:] = np.nan
-    rows, ends = usable_windows(fleet, SPEC, 47, 700)
+    rows, ends = usable_windows(fleet, SPEC, 47, 700).all()
     assert ends.min() == 47
     assert ends.max() == 700
     assert set(rows.tolist()) == {0, 2}

@@ -1,8 +1,8 @@
-"""How the simulator's loops are compiled: Numba without fast-math, so that every machine gives the same bits.
+"""How loops are compiled: Numba without fast-math, so that every machine gives the same bits.
 
 Division by zero gives infinity, as in NumPy; a check for it would keep loops from being vectorised. What is kept on
 disk (Numba's cache, beside the source or in the user's cache folder) is machine code of this package alone, and is used
-only while the simulator's sources are those that it was made from.
+only while the sources of its folder are those that it was made from.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ def inlined(function: Function) -> Function:
 
 
 def compiled_and_kept(function: Function) -> Function:
-    """A function that Python calls; its machine code is kept for the next process where a folder can be written."""
+    """A function that Python calls; its machine code is kept for the next process where a folder can be written.
+
+    The compiled functions that it calls must be in the same folder.
+    """
     try:
         made: Any = njit(error_model="numpy", cache=True)(function)
     except RuntimeError:  # no folder for the cache: compiled anew in each process
         return compiled(function)
     # Numba looks at the function's own file alone, but its code holds that of functions in others.
-    made._cache._cache_file._source_stamp = _sources()
+    made._cache._cache_file._source_stamp = _sources(Path(function.__code__.co_filename).parent)
     return cast(Function, made)
 
 
 @cache
-def _sources() -> str:
-    """Digest of the simulator's sources."""
+def _sources(folder: Path) -> str:
+    """Digest of a folder's sources."""
     digest = sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

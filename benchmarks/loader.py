@@ -1,0 +1,131 @@
+"""The loader of a training alone: windows drawn from a dataset on disk, ready as tensors.
+
+`python -m benchmarks.loader [--quick]` simulates a fleet of 30 days with Ray Data and ends with one line of JSON;
+figures are windows a second, one thread, epochs of drawn windows after the samples were kept. `ours` is the `reference`
+preset, `default` the default one with its floor and day lags. The peer is the data loader of pytorch-forecasting's
+`TimeSeriesDataSet` on a few of the same servers, interleaved round by round.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from benchmarks._report import finish, is_quick
+from fleetcast.dataset.reader import Dataset
+from fleetcast.settings import RaySettings
+from fleetcast.simulate.shards import simulate_dataset
+from fleetcast.simulate.spec import FleetSpec
+from fleetcast.training.loaders import make_loaders
+from fleetcast.training.options import TrainOptions
+from fleetcast.training.plan import make_plan
+from fleetcast.windows.calendar import calendar_features
+from fleetcast.windows.sampling import WindowLoader
+from fleetcast.windows.spec import PLAIN_CALENDAR
+
+LIMIT = 20_000
+PRESETS = {"ours": "reference", "default": "default"}
+
+
+def main() -> None:
+    quick = is_quick(__doc__)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    servers, hours, samples, rounds, peers = (9, 240, 256, 1, 1) if quick else (300, 720, 16_384, 5, 8)
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        spec = FleetSpec(servers=servers, hours=hours, seed=7)
+        simulate_dataset(spec, data, progress=False, ray_settings=RaySettings(num_cpus=2))
+        loaders: dict[str, Any] = {name: loader_of(data, preset, samples) for name, preset in PRESETS.items()}
+        loaders["peer"] = peer_of(data, peers)
+        speeds: dict[str, list[float]] = {name: [] for name in loaders}
+        for number in range(rounds + 1):  # the first warms up
+            for name, loader in loaders.items():
+                loader.epoch = number
+                speeds[name].append(windows_per_second(loader))
+    found = {name: statistics.median(speed[1:]) for name, speed in speeds.items()}
+    result = {
+        "benchmark": "loader",
+        **found,
+        "peer_name": "pytorch-forecasting TimeSeriesDataSet's data loader",
+        "ratio": found["ours"] / found["peer"],
+        "unit": "windows/s",
+        "limit": {"ours": {"at_least": LIMIT}},
+        "threads": 1,
+        "rounds": rounds,
+        "spread": {name: [min(speed[1:]), max(speed[1:])] for name, speed in speeds.items()},
+        "servers": servers,
+        "windows": {name: len(loader.windows) for name, loader in loaders.items() if name != "peer"},
+    }
+    finish(result, quick)
+
+
+def loader_of(data: Path, preset: str, samples: int) -> WindowLoader:
+    """The loader that a single training worker has."""
+    options = TrainOptions(data=str(data), models="", preset=preset, samples_per_epoch=samples)
+    training, _ = make_loaders(make_plan(options, Dataset.open(data).manifest), 0, 1)
+    return training
+
+
+def peer_of(data: Path, servers: int) -> Any:
+    """The peer's loader on some servers, for the reference network's variables."""
+    from pytorch_forecasting import TimeSeriesDataSet  # noqa: PLC0415 (its import is not what is measured)
+
+    dataset = Dataset.open(data)
+    plan = make_plan(TrainOptions(data=str(data), models="", preset="reference"), dataset.manifest)
+    window, seconds = plan.window, int(plan.start.timestamp())
+    frame = dataset.read(dataset.manifest.parts[0], ["server", "profile", "timestamp", *window.features]).to_pandas()
+    frame = frame[frame["server"].isin(dataset.manifest.servers[:servers])].dropna()
+    times = frame["timestamp"].astype("datetime64[s, UTC]").astype("int64").to_numpy()
+    calendar = calendar_features(times, plan.timezone, PLAIN_CALENDAR)
+    frame = frame.assign(time_idx=(times - seconds) // 300, state="healthy")
+    frame = frame.assign(**{name: calendar[:, number] for number, name in enumerate(PLAIN_CALENDAR)})
+    made = TimeSeriesDataSet(
+        pd.DataFrame(frame),
+        time_idx="time_idx",
+        target=window.targets[0],
+        group_ids=["server"],
+        min_encoder_length=window.context,
+        max_encoder_length=window.context,
+        min_prediction_length=window.horizon,
+        max_prediction_length=window.horizon,
+        static_categoricals=["profile"],
+        time_varying_unknown_categoricals=["state"],
+        time_varying_known_reals=list(PLAIN_CALENDAR),
+        time_varying_unknown_reals=list(window.features),
+        add_relative_time_idx=True,
+        add_target_scales=True,
+        add_encoder_length=True,
+        allow_missing_timesteps=True,
+    )
+    return Limited(made.to_dataloader(train=True, batch_size=plan.batch_size, num_workers=0))
+
+
+class Limited:
+    """The first batches of the peer's epoch, which is longer than a round needs to be."""
+
+    def __init__(self, loader: Iterable[Any], batches: int = 64) -> None:
+        self.loader, self.batches, self.epoch = loader, batches, 0
+
+    def __iter__(self) -> Any:
+        for _, batch in zip(range(self.batches), self.loader, strict=False):
+            inputs, truth = batch
+            yield {"center": inputs["encoder_cont"]}, truth
+
+
+def windows_per_second(loader: Iterable[Any]) -> float:
+    begun = time.perf_counter()
+    made = sum(len(inputs["center"]) for inputs, _ in loader)
+    return made / (time.perf_counter() - begun)
+
+
+if __name__ == "__main__":
+    main()

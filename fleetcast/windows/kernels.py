@@ -1,0 +1,367 @@
+"""Loops that fill the tensors of a batch of windows from samples with gaps.
+
+Window i has its origin at `values[rows[i], ends[i]]`; steps outside of the time axis are missing, and so is a metric
+whose column is -1. A slot is a variable's place on the last axis of a tensor. Sums are taken in the order of NumPy's,
+so that a window is the same bit for bit however it is built.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetcast.compiling import compiled, compiled_and_kept
+from fleetcast.windows.scaling import CLIP, RELATIVE_SCALE, SMALLEST_SCALE
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_ZERO, _LIMIT = np.float32(0), np.float32(CLIP)
+_RELATIVE, _SMALLEST = np.float32(RELATIVE_SCALE), np.float32(SMALLEST_SCALE)
+_BLOCK = 128  # NumPy's pairwise summation splits longer sums
+
+
+@compiled_and_kept
+def fill_encoder(
+    values: Floats,
+    columns: Ints,
+    rows: Ints,
+    ends: Ints,
+    pools: Ints,
+    targets: Ints,
+    slots: Ints,
+    peak_slots: Ints,
+    share_slot: int,
+    encoder: Floats,
+    scales: Floats,
+    observed: Ints,
+) -> None:
+    """Observed variables of the encoder, normalised by the window, as means of each token's steps.
+
+    Args:
+        values: [server, time, metric].
+        columns: metric of each feature.
+        rows, ends: the windows.
+        pools: steps of each token.
+        targets: which features are targets.
+        slots, peak_slots, share_slot: places of the features, of the targets' peaks and of the observed share; without
+            `peak_slots` tokens are steps, and there is no share.
+        encoder: filled [window, token, slot].
+        scales: filled [window, (center, scale, magnitude), feature], see `scaling.center_and_scale`.
+        observed: filled with steps at which each target was seen, and then any of them, [window, target + 1].
+    """
+    length, features = pools.sum(), len(columns)
+    context = np.empty((length, features), np.float32)
+    scaled = np.empty((features, length), np.float32)
+    for window in range(len(rows)):
+        _gather(values[rows[window]], columns, ends[window] - length + 1, context)
+        _scales_of(context, scales[window])
+        for feature in range(features):
+            center, scale = scales[window, 0, feature], scales[window, 1, feature]
+            for step in range(length):
+                scaled[feature, step] = _normal(context[step, feature], center, scale)
+        _count(context, targets, observed[window])
+        if not len(peak_slots):
+            for step in range(length):
+                for feature in range(features):
+                    encoder[window, step, slots[feature]] = scaled[feature, step]
+            continue
+        start = 0
+        for token in range(len(pools)):
+            pool = pools[token]
+            for feature in range(features):
+                seen = 0
+                for step in range(start, start + pool):
+                    seen += not np.isnan(context[step, feature])
+                first = scaled[feature, start]
+                total = first + _sum(scaled[feature, start + 1 : start + pool]) if pool > 1 else first
+                encoder[window, token, slots[feature]] = total / np.float32(max(seen, 1))
+            count = 0
+            for target in range(len(targets)):
+                peak = scaled[targets[target], start]
+                for step in range(start, start + pool):
+                    peak = max(peak, scaled[targets[target], step])
+                    count += not np.isnan(context[step, targets[target]])
+                encoder[window, token, peak_slots[target]] = peak
+            share = np.float32(count) / np.float32(len(targets))
+            encoder[window, token, share_slot] = np.float32(np.float64(share) / pool)
+            start += pool
+
+
+@compiled_and_kept
+def fill_known(
+    origins: Ints,
+    offsets: Ints,
+    calendar: Floats,
+    calendar_origin: int,
+    calendar_slots: Ints,
+    positions: Floats,
+    position_slot: int,
+    statics: Floats,
+    static_slots: Ints,
+    empty_slots: Ints,
+    tensor: Floats,
+) -> None:
+    """Calendar, position, statics and zeros.
+
+    Args:
+        origins: the windows' origins on the fleet's time axis.
+        offsets: first step of each token, relative to the origin.
+        calendar: [time, variable]; step 0 of the fleet's axis is at `calendar_origin`.
+        calendar_slots, position_slot, static_slots, empty_slots: places of what is filled.
+        positions: of each token.
+        statics: [window, variable].
+        tensor: filled [window, token, slot].
+    """
+    for window in range(len(origins)):
+        for token in range(len(offsets)):
+            into = tensor[window, token]
+            time = calendar[origins[window] + offsets[token] + calendar_origin]
+            for number in range(len(calendar_slots)):
+                into[calendar_slots[number]] = time[number]
+            into[position_slot] = positions[token]
+            for number in range(len(static_slots)):
+                into[static_slots[number]] = statics[window, number]
+            for number in range(len(empty_slots)):
+                into[empty_slots[number]] = _ZERO
+
+
+@compiled_and_kept
+def fill_planned(
+    servers: Ints,
+    origins: Ints,
+    offsets: Ints,
+    span_starts: Ints,
+    spans: Ints,
+    pool: int,
+    slot: int,
+    tensor: Floats,
+) -> None:
+    """Planned maintenance: the share of each token's first `pool` steps.
+
+    Args:
+        servers, origins: the windows.
+        offsets: first step of each token, relative to the origin.
+        span_starts: where each server's spans begin, and where the last one's end, [server + 1].
+        spans: (first step, first step after) on the fleet's axis.
+        pool: steps of a token.
+        slot: place of the variable.
+        tensor: filled [window, token, slot].
+    """
+    steps = np.empty(pool, np.float32)
+    for window in range(len(servers)):
+        low, high = span_starts[servers[window]], span_starts[servers[window] + 1]
+        if low == high:
+            tensor[window, :, slot] = _ZERO
+            continue
+        for token in range(len(offsets)):
+            for step in range(pool):
+                time = origins[window] + offsets[token] + step
+                steps[step] = _ZERO
+                for span in range(low, high):
+                    if spans[span, 0] <= time < spans[span, 1]:
+                        steps[step] = np.float32(1)
+            tensor[window, token, slot] = _mean(steps)
+
+
+@compiled_and_kept
+def fill_lags(
+    values: Floats,
+    columns: Ints,
+    rows: Ints,
+    ends: Ints,
+    lags: Ints,
+    scales: Floats,
+    targets: Ints,
+    pool: int,
+    slots: Ints,
+    decoder: Floats,
+) -> None:
+    """The same slot yesterday and its mean over the days, normalised by the window.
+
+    Args:
+        values, columns, rows, ends: as for `fill_encoder`.
+        lags: steps back of each day.
+        scales: as `fill_encoder` has filled it.
+        targets: which features are targets.
+        pool: steps of a decoder token.
+        slots: places [target, (yesterday, mean)].
+        decoder: filled [window, token, slot].
+    """
+    horizon = decoder.shape[1] * pool
+    yesterday, mean = np.empty(horizon, np.float32), np.empty(horizon, np.float32)
+    total, count = np.empty(horizon, np.float64), np.empty(horizon, np.float64)
+    series = np.empty(horizon, np.float32)
+    for window in range(len(rows)):
+        for target in range(len(targets)):
+            feature = targets[target]
+            center, scale = scales[window, 0, feature], scales[window, 1, feature]
+            total[:], count[:] = 0.0, 0.0
+            for day in range(len(lags)):
+                _series(values[rows[window]], columns[feature], ends[window] + 1 - lags[day], series)
+                for step in range(horizon):
+                    series[step] = (series[step] - center) / scale
+                for step in range(horizon):
+                    missing = np.isnan(series[step])
+                    total[step] += np.float64(_ZERO if missing else series[step])
+                    count[step] += 0.0 if missing else 1.0
+                if day == 0:
+                    for step in range(horizon):
+                        yesterday[step] = _clipped(series[step])
+            for step in range(horizon):
+                mean[step] = _clipped(np.float32(total[step] / max(count[step], 1.0)))
+            _put(yesterday, pool, slots[target, 0], decoder[window])
+            _put(mean, pool, slots[target, 1], decoder[window])
+
+
+@compiled_and_kept
+def fill_base(
+    base: Floats, median: int, scales: Floats, targets: Ints, pool: int, slots: Ints, decoder: Floats
+) -> None:
+    """Median and band of the untrained quantiles, normalised by the window.
+
+    Args:
+        base: [window, horizon, target, level], levels ascending.
+        median: the median's level.
+        scales, targets, pool: as for `fill_lags`.
+        slots: places [target, (median, band)].
+        decoder: filled [window, token, slot].
+    """
+    horizon = base.shape[1]
+    middle, band = np.empty(horizon, np.float32), np.empty(horizon, np.float32)
+    for window in range(len(base)):
+        for target in range(len(targets)):
+            center, scale = scales[window, 0, targets[target]], scales[window, 1, targets[target]]
+            last = base.shape[3] - 1
+            for step in range(horizon):
+                middle[step] = base[window, step, target, median]
+                band[step] = base[window, step, target, last] - base[window, step, target, 0]
+            for step in range(horizon):
+                middle[step] = _normal(middle[step], center, scale)
+                band[step] = _clipped(band[step] / scale)
+            _put(middle, pool, slots[target, 0], decoder[window])
+            _put(band, pool, slots[target, 1], decoder[window])
+
+
+@compiled_and_kept
+def fill_truth(values: Floats, columns: Ints, rows: Ints, ends: Ints, truth: Floats) -> None:
+    """What came after the origins, NaN where there was no sample, [window, horizon, target]."""
+    for window in range(len(rows)):
+        _gather(values[rows[window]], columns, ends[window] + 1, truth[window])
+
+
+@compiled
+def _gather(values: Floats, columns: Ints, first: int, into: Floats) -> None:
+    """Steps from `first` on of some columns."""
+    for step in range(len(into)):
+        time = first + step
+        inside = 0 <= time < values.shape[0]
+        for number in range(len(columns)):
+            into[step, number] = values[time, columns[number]] if inside and columns[number] >= 0 else np.nan
+
+
+@compiled
+def _series(values: Floats, column: int, first: int, into: Floats) -> None:
+    """Steps from `first` on of one column."""
+    if column >= 0 and first >= 0 and first + len(into) <= values.shape[0]:
+        for step in range(len(into)):
+            into[step] = values[first + step, column]
+        return
+    for step in range(len(into)):
+        time = first + step
+        into[step] = values[time, column] if column >= 0 and 0 <= time < values.shape[0] else np.nan
+
+
+@compiled
+def _scales_of(context: Floats, scales: Floats) -> None:
+    """Center, scale and magnitude of [time, feature], see `scaling.center_and_scale`."""
+    length, features = context.shape
+    sums, counts = np.zeros((3, features), np.float64), np.zeros(features, np.float64)
+    for step in range(length):
+        for feature in range(features):
+            value = context[step, feature]
+            missing = np.isnan(value)
+            sums[0, feature] += np.float64(_ZERO if missing else value)
+            sums[2, feature] += np.float64(_ZERO if missing else abs(value))
+            counts[feature] += 0.0 if missing else 1.0
+    for feature in range(features):
+        counts[feature] = max(counts[feature], 1.0)
+        scales[0, feature] = np.float32(sums[0, feature] / counts[feature])
+        scales[2, feature] = np.float32(sums[2, feature] / counts[feature])
+    for step in range(length):
+        for feature in range(features):
+            distance = context[step, feature] - scales[0, feature]
+            square = distance * distance
+            sums[1, feature] += np.float64(_ZERO if np.isnan(square) else square)
+    for feature in range(features):
+        deviation = np.sqrt(np.float32(sums[1, feature] / counts[feature]))
+        scales[1, feature] = deviation + _RELATIVE * scales[2, feature] + _SMALLEST
+
+
+@compiled
+def _count(context: Floats, targets: Ints, observed: Ints) -> None:
+    """Steps at which each target was seen, and then any of them."""
+    observed[:] = 0
+    for step in range(len(context)):
+        some = False
+        for number in range(len(targets)):
+            seen = not np.isnan(context[step, targets[number]])
+            observed[number] += seen
+            some |= seen
+        observed[-1] += some
+
+
+@compiled
+def _clipped(value: np.float32) -> np.float32:
+    """Between the limits; 0 for a missing value."""
+    value = _ZERO if np.isnan(value) else value
+    value = _LIMIT if value > _LIMIT else value
+    return np.float32(-_LIMIT if value < -_LIMIT else value)
+
+
+@compiled
+def _normal(value: np.float32, center: np.float32, scale: np.float32) -> np.float32:
+    return _clipped((value - center) / scale)
+
+
+@compiled
+def _put(series: Floats, pool: int, slot: int, decoder: Floats) -> None:
+    """Means of `pool` steps each into a slot of [token, slot]."""
+    if pool == 1:
+        decoder[:, slot] = series
+        return
+    for token in range(len(decoder)):
+        decoder[token, slot] = _mean(series[token * pool : (token + 1) * pool])
+
+
+@compiled
+def _mean(values: Floats) -> np.float32:
+    if len(values) == 1:
+        return np.float32(values[0])
+    return np.float32((_ZERO + _sum(values)) / np.float32(len(values)))
+
+
+@compiled
+def _sum(values: Floats) -> np.float32:
+    """NumPy's pairwise sum (`pairwise_sum` of `numpy/_core/src/umath/loops_utils.h.src`)."""
+    count = len(values)
+    if count > _BLOCK:
+        half = count // 2
+        half -= half % 8
+        return _sum(values[:half]) + _sum(values[half:])
+    if count < 8:
+        total = _ZERO
+        for value in values:
+            total += value
+        return total
+    a, b, c, d, e, f, g, h = values[:8]
+    at = 8
+    while at < count - count % 8:
+        a, b, c, d = a + values[at], b + values[at + 1], c + values[at + 2], d + values[at + 3]
+        e, f, g, h = e + values[at + 4], f + values[at + 5], g + values[at + 6], h + values[at + 7]
+        at += 8
+    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    while at < count:
+        total += values[at]
+        at += 1
+    return np.float32(total)

@@ -1,0 +1,161 @@
+"""From the samples of a batch of windows to the network's tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
+from fleetcast.windows import kernels
+from fleetcast.windows.calendar import calendar_features
+from fleetcast.windows.spec import OBSERVED_SHARE, POSITION, WindowSpec
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples of a batch lie: window i has its origin at `values[rows[i], ends[i]]`.
+
+    `values` is [series, time, metric] with NaN gaps, and what lies outside its time axis is missing; `columns` are the
+    features' metrics, -1 for one that is missing altogether; `states` are state codes [series, time]. The series
+    `rows[i]` exists from step `begins[i]` on.
+    """
+
+    values: Floats
+    columns: Ints
+    states: npt.NDArray[np.number]
+    rows: Ints
+    ends: Ints
+    begins: Ints
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """What is known of a fleet ahead of time.
+
+    Step i of its time axis of `steps` steps is at `start + i x 300` Unix seconds. `profiles` are codes [server].
+    `spans` are the planned maintenance windows as (first step, first step after) on the axis, a server's from
+    `span_starts[server]` to `span_starts[server + 1]`.
+    """
+
+    start: int
+    steps: int
+    timezone: str
+    profiles: Ints
+    span_starts: Ints
+    spans: Ints
+
+
+class WindowBuilder:
+    """Builds the tensors of windows of one fleet; all that does not depend on the samples is made once."""
+
+    def __init__(self, spec: WindowSpec, known: Horizon) -> None:
+        self.spec, self.known = spec, known
+        self.pad = spec.history_steps
+        times = known.start + STEP_SECONDS * np.arange(-self.pad, known.steps + spec.horizon, dtype=np.int64)
+        self.calendar = calendar_features(times, known.timezone, spec.calendar)
+        self.targets = np.array([spec.features.index(name) for name in spec.targets])
+        self.pools = np.array(spec.pools)
+        self.encoder_offsets = np.cumsum(self.pools) - self.pools - spec.context + 1
+        self.decoder_offsets = 1 + spec.decoder_pool * np.arange(spec.decoder_tokens)
+        self.lags = STEPS_PER_DAY * np.array(spec.lag_days)
+        self._place()
+
+    def inputs(self, samples: Samples, servers: Ints, origins: Ints, base: Floats | None) -> Batch:
+        """The network's inputs for windows with these servers and origins (steps of the fleet's axis).
+
+        Nothing after the origins is read but what is known ahead. `base` holds untrained quantiles
+        [batch, horizon, target, level].
+        """
+        spec, size = self.spec, len(servers)
+        encoder = np.empty((size, len(self.pools), len(self.reals)), np.float32)
+        decoder = np.empty((size, spec.decoder_tokens, len(self.reals)), np.float32)
+        scales = np.empty((size, 3, len(spec.features)), np.float32)
+        observed = np.empty((size, len(self.targets) + 1), np.int64)
+        where = (samples.values, samples.columns, samples.rows, samples.ends)
+        kernels.fill_encoder(
+            *where, self.pools, self.targets, self.feature_slots, self.peak_slots, self.share_slot,
+            encoder, scales, observed,
+        )  # fmt: skip
+        center, scale, magnitude = (scales[:, kind][:, self.targets] for kind in range(3))
+        self._fill_known(servers, origins, self._statics(observed, center, scale), encoder, decoder)
+        if spec.day_lags:
+            kernels.fill_lags(
+                *where, self.lags, scales, self.targets, spec.decoder_pool, self.lag_slots, decoder
+            )  # fmt: skip
+        if base is not None and spec.floor_inputs:
+            median = spec.levels.index(0.5)
+            kernels.fill_base(base, median, scales, self.targets, spec.decoder_pool, self.floor_slots, decoder)
+        elif spec.floor_inputs:
+            decoder[:, :, self.floor_slots] = 0
+        batch = {"encoder_cont": encoder, "decoder_cont": decoder, **self._categories(samples, servers)}
+        batch |= {"center": center, "scale": scale, "loss_scale": scale + magnitude}
+        batch["observed"] = observed[:, :-1] / spec.context >= OBSERVED_SHARE
+        if base is not None:
+            batch["base"] = base
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def truth(self, samples: Samples) -> torch.Tensor:
+        """What came after the origins, [batch, horizon, target]; NaN where there was no sample."""
+        found = np.empty((len(samples.rows), self.spec.horizon, len(self.targets)), np.float32)
+        kernels.fill_truth(samples.values, samples.columns[self.targets], samples.rows, samples.ends, found)
+        return torch.from_numpy(found)
+
+    def _place(self) -> None:
+        """The variables' places in the tensors."""
+        spec, variables = self.spec, self.spec.variables
+        self.reals = variables.reals
+        place = {name: number for number, name in enumerate(self.reals)}
+
+        def slots(*names: str) -> Ints:
+            return np.array([place[name] for name in names if name in place], np.int64)
+
+        def pairs(first: str, second: str) -> Ints:
+            return slots(*(f"{name}_{kind}" for name in spec.targets for kind in (first, second))).reshape(-1, 2)
+
+        self.feature_slots = slots(*spec.features)
+        self.peak_slots = slots(*(f"{name}_max" for name in spec.targets)) if spec.fine_steps else slots()
+        self.share_slot = place.get("observed_share", -1)
+        self.calendar_slots, self.position_slot = slots(*spec.calendar), place[POSITION]
+        self.planned_slot = place.get("maintenance", -1)
+        scales = [f"{name}_{kind}" for kind in ("center", "scale") for name in spec.targets]
+        self.static_slots = slots("encoder_length", *scales)
+        self.lag_slots = pairs("yesterday", "slot_mean")
+        self.floor_slots = pairs("floor_median", "floor_band")
+        self.encoder_empty = slots(*(set(self.reals) - {*variables.encoder_reals, *variables.static_reals}))
+        self.decoder_empty = slots(*(set(self.reals) - {*variables.decoder_reals, *variables.static_reals}))
+
+    def _statics(self, observed: Ints, center: Floats, scale: Floats) -> Floats:
+        length = (observed[:, -1:] / self.spec.context).astype(np.float32)
+        return np.hstack([length, np.log1p(np.maximum(center, 0)), (np.log(scale) / 4).astype(np.float32)])
+
+    def _fill_known(self, servers: Ints, origins: Ints, statics: Floats, encoder: Floats, decoder: Floats) -> None:
+        for tensor, offsets, empty, pool in (
+            (encoder, self.encoder_offsets, self.encoder_empty, 1),
+            (decoder, self.decoder_offsets, self.decoder_empty, self.spec.decoder_pool),
+        ):
+            positions = (offsets / self.spec.context).astype(np.float32)
+            kernels.fill_known(
+                origins, offsets, self.calendar, self.pad, self.calendar_slots, positions, self.position_slot,
+                statics, self.static_slots, empty, tensor,
+            )  # fmt: skip
+            if self.planned_slot >= 0:
+                spans = (self.known.span_starts, self.known.spans)
+                kernels.fill_planned(servers, origins, offsets, *spans, pool, self.planned_slot, tensor)
+
+    def _categories(self, samples: Samples, servers: Ints) -> dict[str, npt.NDArray[np.int64]]:
+        steps = samples.ends[:, None] + (self.encoder_offsets + self.pools - 1)
+        inside = (steps >= 0) & (steps < samples.states.shape[1])
+        profiles = self.known.profiles[servers]
+        encoder = np.empty((*steps.shape, 2), np.int64)
+        encoder[:, :, 0] = profiles[:, None]
+        encoder[:, :, 1] = np.where(inside, samples.states[samples.rows[:, None], np.where(inside, steps, 0)], 0)
+        decoder = np.zeros((len(servers), self.spec.decoder_tokens, 2), np.int64)
+        decoder[:, :, 0] = profiles[:, None]
+        return {"encoder_cat": encoder, "decoder_cat": decoder}
