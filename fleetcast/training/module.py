@@ -59,21 +59,23 @@ class ForecastModule(pl.LightningModule):
         return {
             "steps_done": self.steps_done,
             "epochs_done": self.epochs_done,
-            "windows_done": self.batches_done * self.world * self.plan.batch_size,
+            "batches_done": self.batches_done,
+            "cut": [self.world, self.plan.batch_size],
             "epoch_losses": self.epoch_losses,
             "metrics": self.metrics,
             "best_loss": self.best_loss,
         }
 
     def resume(self, progress: dict[str, Any]) -> None:
-        """Go to where another module's `progress` was, if need be at another number of workers or batch size.
+        """Go to where another module's `progress` was.
 
-        Windows of the epoch that were trained on are left out, and with them up to a batch of others where the numbers
-        do not divide.
+        With the same number of workers and batch size that is behind the last batch. Else an epoch is cut into other
+        batches, and the one that was under way begins anew.
         """
         self.steps_done, self.epochs_done = progress["steps_done"], progress["epochs_done"]
-        batches = math.ceil(progress["windows_done"] / (self.world * self.plan.batch_size))
-        self.batches_done = min(batches, max(0, self.steps_per_epoch - 1))  # validation follows on a step
+        same = progress["cut"] == [self.world, self.plan.batch_size]
+        last = max(0, self.steps_per_epoch - 1)  # validation follows on a step
+        self.batches_done = min(progress["batches_done"], last) if same else 0
         self.epoch_losses = list(progress["epoch_losses"])
         self.metrics, self.best_loss = progress["metrics"], progress["best_loss"]
         self.average.n_averaged.fill_(int(self._averages()))  # at 0 it would begin by a copy
