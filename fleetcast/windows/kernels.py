@@ -364,4 +364,4 @@ def _sum(values: Floats) -> np.float32:
     while at < count:
         total += values[at]
         at += 1
-    return total
+    return np.float32(total)
