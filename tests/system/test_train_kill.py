@@ -65,7 +65,8 @@ class Training:
 
         def within(records: list[Record]) -> bool:
             checkpoint = store.read(LAST) if records else None
-            return checkpoint is not None and checkpoint[1]["windows_done"] > 0
+            told = any(record["kind"] == "step" for record in records)
+            return told and checkpoint is not None and checkpoint[1]["windows_done"] > 0
 
         self.wait_for(within)
         checkpoint = store.read(LAST)
