@@ -14,7 +14,7 @@ TEST_ENV := env -u RAY_ADDRESS -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test screenshot lint lock clean chromium compiler peers
+.PHONY: help setup demo test screenshot lint lock clean chromium compiler peers peers-neural
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,13 @@ peers: $(VENV)/peers/installed ## the packages that benchmarks compare with, in 
 $(VENV)/peers/installed: $(VENV)/created benchmarks/peers/requirements.lock
 	$(PYTHON) -m venv --clear $(VENV)/peers
 	$(VENV)/peers/bin/python -m pip --disable-pip-version-check install -r benchmarks/peers/requirements.lock
+	@touch $@
+
+peers-neural: $(VENV)/peers-neural/installed ## neuralforecast, which brings a PyTorch of its own, for benchmarks.infer
+
+$(VENV)/peers-neural/installed: $(VENV)/created benchmarks/peers/neural.lock
+	$(PYTHON) -m venv --clear $(VENV)/peers-neural
+	$(VENV)/peers-neural/bin/python -m pip --disable-pip-version-check install -r benchmarks/peers/neural.lock
 	@touch $@
 
 compiler:

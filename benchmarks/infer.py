@@ -3,15 +3,20 @@
 `python -m benchmarks.infer [--quick]` prints a table and ends with one line of JSON; figures are servers a second of
 the larger fleet, one thread, both sides interleaved round by round with the same weights of the 87,080-parameter
 reference network (288 + 96 steps). First the raw outputs of the library, of our network and of its compiled form are
-compared on the library's own batches.
+compared on the library's own batches. Beside it neuralforecast's network, where `make peers-neural` has installed it.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,6 +47,8 @@ from fleetcast.model.transformer import FastTemporalFusionTransformer
 from fleetcast.settings import ForecastSettings
 from fleetcast.windows.arrays import arrays_from_table
 
+NEURAL = Path(sys.prefix) / "peers-neural" / "bin" / "python"
+NEURAL_SCRIPT = Path(__file__).parent / "peers" / "neuralforecast_tft.py"
 LEAST_COMPILED, LEAST_EAGER, LARGEST_ERROR = 6.0, 4.0, 1e-5
 ORIGIN = datetime.fromtimestamp(START + 300 * (SPEC.context - 1), UTC)
 
@@ -66,7 +73,7 @@ def main() -> None:
                     seconds[size][name].append(time.perf_counter() - begun)
                 if rows != size * SPEC.horizon:
                     raise AssertionError(f"{name} made {rows} rows, expected {size * SPEC.horizon}")
-    finish(result(seconds, rounds, error), quick)
+    finish({**result(seconds, rounds, error), "neuralforecast": None if quick else neural(sizes[0])}, quick)
 
 
 def sides_of(network: object, dataset: object) -> dict[str, Callable[[pd.DataFrame], int]]:
@@ -139,6 +146,15 @@ def largest_error(network: object, dataset: object) -> float:
     if error > LARGEST_ERROR:
         raise AssertionError(f"raw outputs differ by {error}")
     return error
+
+
+def neural(servers: int) -> dict[str, float] | None:
+    """Series a second and size of neuralforecast's network; None without its environment (`make peers-neural`)."""
+    if not NEURAL.exists():
+        return None
+    command, environment = [str(NEURAL), str(NEURAL_SCRIPT), str(servers)], {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return dict(json.loads(found.stdout.splitlines()[-1]))
 
 
 def operations() -> float:
