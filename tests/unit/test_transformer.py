@@ -15,7 +15,7 @@ from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.model.config import PRESETS, NetworkConfig
-from fleetcast.model.native.compiler import CompileError, compiled_kernel
+from fleetcast.model.native.compiler import CompileError, compiled_kernel, load_kernel
 from fleetcast.model.native.predictor import NativePredictor
 from fleetcast.model.network import build_transformer
 from fleetcast.model.transformer import FastTemporalFusionTransformer
@@ -237,6 +237,12 @@ def test_a_kernel_is_compiled_once_into_a_folder_of_its_owner(tmp_path: Path) ->
     folder.chmod(0o777)
     with pytest.raises(CompileError, match="can be written by somebody else"):
         compiled_kernel({**SIZES, "STEPS": 14}, folder)
+
+
+def test_a_damaged_kernel_is_told_in_one_line(tmp_path: Path) -> None:
+    compiled_kernel(SIZES, tmp_path).write_bytes(b"nothing")
+    with pytest.raises(CompileError, match="cannot be loaded, delete it"):
+        load_kernel(SIZES, tmp_path)
 
 
 def test_without_a_compiler_forecasts_are_eager_and_a_log_line_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -65,14 +66,26 @@ def compiled_kernel(sizes: dict[str, int], folder: Path | None = None, source: s
     return target
 
 
+def load_kernel(sizes: dict[str, int], folder: Path | None = None, source: str = "kernel.cpp") -> ctypes.CDLL:
+    """`compiled_kernel`, loaded into this process. Raises `CompileError`."""
+    path = compiled_kernel(sizes, folder, source)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:  # a file system without programs, a damaged file
+        raise CompileError(f"{path} cannot be loaded, delete it or set XDG_CACHE_HOME: {error}") from error
+
+
 def find_compiler() -> str | None:
     """Path of the C++ compiler that would be used; None where there is none."""
     return next((found for name in COMPILERS if (found := shutil.which(name))), None)
 
 
 def _default_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fleetcast" / "kernels"
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:  # a user without a home
+        raise CompileError(f"set XDG_CACHE_HOME: {error}") from error
+    return base / "fleetcast" / "kernels"
 
 
 def _make_private(folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fleetcast.model.native.compiler import CompileError, compiled_kernel
+from fleetcast.model.native.compiler import CompileError, load_kernel
 from fleetcast.model.native.weights import flat_weights, sizes_of
 from fleetcast.model.selection import single
 from fleetcast.model.transformer import FastTemporalFusionTransformer
@@ -40,7 +40,7 @@ class NativePredictor:
         if sizes is None:
             raise CompileError("the kernel does not cover a network of this form")
         self.network, self.steps = network, steps
-        self.library = ctypes.CDLL(str(compiled_kernel({**sizes, "STEPS": steps}, folder)))
+        self.library = load_kernel({**sizes, "STEPS": steps}, folder)
         for name in ("weight_count", "memory_bytes"):
             getattr(self.library, name).restype = ctypes.c_int64
         self.weights = flat_weights(network)

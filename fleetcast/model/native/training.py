@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fleetcast.model.native.compiler import CompileError, compiled_kernel
+from fleetcast.model.native.compiler import CompileError, load_kernel
 
 Tensor = torch.Tensor
 LANES = 16
@@ -27,7 +27,7 @@ class TrainingKernels:
                 f"sizes {hidden} and {continuous} are not multiples of 4, or {heads} heads do not divide"
             )
         sizes = {"HIDDEN": hidden, "CONTINUOUS": continuous, "ATTENTION_HEADS": heads}
-        self.library = ctypes.CDLL(str(compiled_kernel(sizes, folder, "training.cpp")))
+        self.library = load_kernel(sizes, folder, "training.cpp")
         self.heads = heads
 
     @staticmethod
