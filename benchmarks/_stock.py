@@ -50,8 +50,8 @@ def samples(servers: int, steps: int) -> pd.DataFrame:
     return frame
 
 
-def dataset_of(frame: pd.DataFrame) -> Any:
-    """The library's dataset of the reference network's windows."""
+def dataset_of(frame: pd.DataFrame, **options: Any) -> Any:
+    """The library's dataset of the reference network's windows; `options` are further ones of its own."""
     from pytorch_forecasting import GroupNormalizer, TimeSeriesDataSet  # noqa: PLC0415 (imported where it is used)
 
     return TimeSeriesDataSet(
@@ -71,6 +71,7 @@ def dataset_of(frame: pd.DataFrame) -> Any:
         add_relative_time_idx=True,
         add_target_scales=True,
         add_encoder_length=True,
+        **options,
     )
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from benchmarks._report import finish, is_quick
+from benchmarks._stock import dataset_of
 from fleetcast.dataset.reader import Dataset
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.shards import simulate_dataset
@@ -77,8 +78,6 @@ def loader_of(data: Path, preset: str, samples: int) -> WindowLoader:
 
 def peer_of(data: Path, servers: int) -> Any:
     """The peer's loader on some servers, for the reference network's variables."""
-    from pytorch_forecasting import TimeSeriesDataSet  # noqa: PLC0415 (its import is not what is measured)
-
     dataset = Dataset.open(data)
     plan = make_plan(TrainOptions(data=str(data), models="", preset="reference"), dataset.manifest)
     window, seconds = plan.window, int(plan.start.timestamp())
@@ -88,24 +87,7 @@ def peer_of(data: Path, servers: int) -> Any:
     calendar = calendar_features(times, plan.timezone, PLAIN_CALENDAR)
     frame = frame.assign(time_idx=(times - seconds) // 300, state="healthy")
     frame = frame.assign(**{name: calendar[:, number] for number, name in enumerate(PLAIN_CALENDAR)})
-    made = TimeSeriesDataSet(
-        pd.DataFrame(frame),
-        time_idx="time_idx",
-        target=window.targets[0],
-        group_ids=["server"],
-        min_encoder_length=window.context,
-        max_encoder_length=window.context,
-        min_prediction_length=window.horizon,
-        max_prediction_length=window.horizon,
-        static_categoricals=["profile"],
-        time_varying_unknown_categoricals=["state"],
-        time_varying_known_reals=list(PLAIN_CALENDAR),
-        time_varying_unknown_reals=list(window.features),
-        add_relative_time_idx=True,
-        add_target_scales=True,
-        add_encoder_length=True,
-        allow_missing_timesteps=True,
-    )
+    made = dataset_of(pd.DataFrame(frame), allow_missing_timesteps=True)
     return Limited(made.to_dataloader(train=True, batch_size=plan.batch_size, num_workers=0))
 
 

@@ -97,7 +97,9 @@ def ours(frame: pd.DataFrame, batch: int) -> tuple[pl.LightningModule, Any]:
         learning_rate=PRESET.learning_rate, average_decay=PRESET.average_decay, seed=0,
     )  # fmt: skip
     module = ForecastModule(plan, len(loader), torch.ones(1))
-    module.use_kernels()
+    missing = module.use_kernels()
+    if missing:
+        raise AssertionError(f"the compiled kernels could not be made here: {missing}")
     return module, loader
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any, cast
 
@@ -20,8 +19,6 @@ from fleetcast.training.plan import TrainPlan, check_parameters
 
 WARM_UP = 0.05  # share of all steps
 BETAS = (0.9, 0.98)
-
-logger = logging.getLogger(__name__)
 
 
 class ForecastModule(pl.LightningModule):
@@ -104,14 +101,14 @@ class ForecastModule(pl.LightningModule):
             words = np.random.SeedSequence((self.plan.seed, self.steps_done, self.global_rank)).generate_state(2)
             torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
-    def use_kernels(self) -> None:
-        """Train with compiled functions on a processor in float32; a log line says why not, without a compiler."""
-        folder = Settings().forecast.kernels
+    def use_kernels(self) -> str:
+        """Train with compiled functions on a processor in float32; returns why not, empty when they are used."""
         try:
-            self.network.transformer.use_kernels(folder)
-            cast(ForecastNetwork, self.average.module).transformer.kernels = self.network.transformer.kernels
+            self.network.transformer.use_kernels(Settings().forecast.kernels)
         except CompileError as error:
-            logger.warning("training without the compiled kernels, two to three times slower: %s", error)
+            return str(error)
+        cast(ForecastNetwork, self.average.module).transformer.kernels = self.network.transformer.kernels
+        return ""
 
     def training_step(self, batch: tuple[Batch, Batch], index: int) -> torch.Tensor:
         """One step's loss. Raises `TrainingError` when it is not finite."""

@@ -94,6 +94,8 @@ def lines_of(message: dict[str, Any]) -> list[str]:
             ]
         case "waiting":
             lines = [f"waiting for resources: {message['reason']} (Ctrl-C to stop, --workers to ask for fewer)"]
+        case "eager":
+            lines = [f"training without compiled kernels, which is slower: {message['reason']}"]
         case "restart":
             lines = [f"{message['reason']}; starting again from the last checkpoint"]
         case "stopping":

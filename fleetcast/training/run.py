@@ -36,8 +36,9 @@ def train(options: TrainOptions, report: Report, finish: Callable[[Path], None] 
     the bundle before the run counts as finished. With `options.resume` a finished run is finished once more and its
     bundle returned.
 
-    `report` gets dicts about once a second; `kind` is `start`, `workers`, `training`, `step`, `epoch`, `waiting`,
-    `restart`, `stopping`, `saved`, `stopped`, `failed` or `bundle`. The run's folder keeps them (`docs/training.md`).
+    `report` gets dicts about once a second; `kind` is `start`, `workers`, `training`, `eager`, `step`, `epoch`,
+    `waiting`, `restart`, `stopping`, `saved`, `stopped`, `failed` or `bundle`. The run's folder keeps them
+    (`docs/training.md`).
 
     Raises `RunLockedError` when another process trains this run, `TrainingError`, `UsageError`, `ContractError` or
     `IncompatibleError` (both sides named) when the run cannot start; nothing is left behind then. `KeyboardInterrupt`

@@ -44,8 +44,9 @@ def train_worker(config: dict[str, Any]) -> None:
         board.post({"kind": "workers", "workers": world})
     training, validation = make_loaders(plan, rank, world, all_gather if world > 1 else None)
     module = ForecastModule(plan, len(training), base_weights(training, plan), world)
-    if Settings().forecast.compiled:
-        module.use_kernels()
+    missing = module.use_kernels() if Settings().forecast.compiled else ""
+    if missing and rank == 0:
+        board.post({"kind": "eager", "reason": missing})
     checkpoint = store.read(LAST)
     if checkpoint is not None:
         restore(checkpoint, module)

@@ -22,6 +22,7 @@ from fleetcast.training.loaders import make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import TrainPlan, make_plan
+from fleetcast.training.progress import lines_of
 from fleetcast.training.trainer import EpochBatches, trainer_arguments
 from fleetcast.windows.sampling import WindowLoader
 
@@ -185,6 +186,18 @@ def test_a_step_in_each_precision_of_a_cpu(plan: TrainPlan, tmp_path: Path, prec
     assert module.trainer.precision == precision
     assert np.isfinite(module.metrics["validation_loss"])
     assert {tensor.dtype for tensor in module.network.parameters()} == {torch.float32}
+
+
+def test_a_training_without_a_compiler_says_why_it_is_slower(
+    plan: TrainPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETCAST_FORECAST__KERNELS", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    module = ForecastModule(plan, 1, torch.ones(plan.network.targets))
+    reason = module.use_kernels()
+    assert module.network.transformer.kernels is None
+    (line,) = lines_of({"kind": "eager", "reason": reason})
+    assert "apt-get install g++" in line
 
 
 def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
