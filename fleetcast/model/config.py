@@ -28,6 +28,7 @@ class NetworkConfig(BaseModel):
     decoder_pool: int = Field(1, ge=1, description="forecast steps of one decoder token")
     targets: int = Field(ge=1)
     levels: tuple[float, ...]
+    anchors: int = Field(0, ge=0, description="known values of each target and step that the `floor` head can repeat")
     static_categoricals: tuple[str, ...]
     static_reals: tuple[str, ...]
     encoder_categoricals: tuple[str, ...]
@@ -63,10 +64,10 @@ PRESETS: dict[str, Preset] = {
     "default": Preset(
         window=_FLEET_WINDOW,
         network={"hidden_size": 32, "attention_heads": 4, "hidden_continuous_size": 8},
-        epochs=12,
+        epochs=24,
         samples_per_epoch=8192,
         batch_size=64,
-        learning_rate=4e-3,
+        learning_rate=2e-3,
     ),
     "reference": Preset(
         window={"day_lags": False, "floor_inputs": False, "cyclic_calendar": False},

@@ -13,10 +13,12 @@ from fleetcast.model.transformer import FastTemporalFusionTransformer
 
 Batch = dict[str, torch.Tensor]
 
+BASE_SCORE = 2.0  # of the untrained quantiles, beside the anchors' which begin at 0: about 0.8 of the whole
+
 
 def build_transformer(config: NetworkConfig) -> FastTemporalFusionTransformer:
     """The network with the inputs and sizes of `config`, its parameters named as pytorch-forecasting names them."""
-    outputs = config.targets * len(config.levels) * config.decoder_pool
+    outputs = config.targets * (len(config.levels) + config.anchors) * config.decoder_pool
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
         return _transformer(config, outputs)
@@ -72,16 +74,31 @@ class ForecastNetwork(nn.Module):
     def quantiles(self, raw: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The transformer's raw output [batch, decoder tokens, outputs] as quantiles, see `forward`."""
         config = self.config
-        raw = raw.reshape(len(raw), -1, config.targets, len(config.levels))
+        raw = raw.reshape(len(raw), -1, config.targets, len(config.levels) + config.anchors)
+        raw, scores = raw[..., : len(config.levels)], raw[..., len(config.levels) :]
         center, scale = batch["center"][:, None, :, None], batch["scale"][:, None, :, None]
         quantiles: torch.Tensor
         if config.head == "floor":
-            quantiles = batch["base"] + scale * raw
+            quantiles = _moved(batch["base"], scores, batch) + scale * raw
         else:
             quantiles = functional.softplus(_softplus_inverse(center) + scale / _softplus_slope(center) * raw)
         if self.training:
             return quantiles
         return quantiles.clamp_min(0).sort(dim=-1).values
+
+
+def _moved(base: torch.Tensor, scores: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The untrained quantiles, moved towards `batch["anchors"]` by shares that are the softmax of `scores`.
+
+    `scores` is [batch, horizon, target, anchor]; the untrained quantiles' own score is `BASE_SCORE`. So the network can
+    repeat a value of the past exactly, which matters where days are alike. A missing anchor moves nothing.
+    """
+    if not scores.shape[-1]:
+        return base
+    own = torch.full_like(scores[..., :1], BASE_SCORE)
+    shares = torch.cat([own, scores], dim=-1).softmax(dim=-1)[..., 1:]
+    way = batch["anchors"][..., None, :] - base[..., None]
+    return base + (torch.nan_to_num(way) * shares[..., None, :]).sum(dim=-1)
 
 
 def _softplus_inverse(values: torch.Tensor) -> torch.Tensor:

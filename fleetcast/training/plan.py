@@ -15,10 +15,10 @@ from fleetcast.dataset.manifest import Manifest
 from fleetcast.errors import IncompatibleError, TrainingError, UsageError
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig, Preset
 from fleetcast.training.options import CHECKPOINT_SECONDS, PRECISIONS, TrainOptions
-from fleetcast.windows.spec import WindowSpec
+from fleetcast.windows.spec import ANCHORS, WindowSpec
 
 HOLDOUT_SHARE = 0.1
-VALIDATION_SHARE = 0.1
+VALIDATION_SHARE, VALIDATION_MOST = 0.1, timedelta(days=2)  # short: the latest days are worth most in training
 
 
 class TrainPlan(BaseModel):
@@ -79,7 +79,7 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
     require_fit(this_contract(window.features), manifest.side(f"the dataset {options.data}"))
     cutoff = _cutoff(options, manifest)
     span = cutoff - manifest.start
-    validation = max(span * VALIDATION_SHARE, timedelta(seconds=STEP_SECONDS * 2 * window.horizon))
+    validation = _validation_span(span, window.horizon)
     validation_start = cutoff - _whole_steps(validation)
     needed = timedelta(seconds=STEP_SECONDS * (window.context + window.horizon + STEPS_PER_HOUR))
     if validation_start - manifest.start < needed:
@@ -110,6 +110,11 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
     )
 
 
+def _validation_span(span: timedelta, horizon: int) -> timedelta:
+    """The part of the span before the cutoff that is held out of training: two horizons at least."""
+    return max(min(span * VALIDATION_SHARE, VALIDATION_MOST), timedelta(seconds=STEP_SECONDS * 2 * horizon))
+
+
 def network_for(window: WindowSpec, preset: Preset) -> NetworkConfig:
     """The preset's network with the inputs of these windows."""
     variables = window.variables
@@ -119,6 +124,7 @@ def network_for(window: WindowSpec, preset: Preset) -> NetworkConfig:
         decoder_pool=window.decoder_pool,
         targets=len(window.targets),
         levels=window.levels,
+        anchors=len(ANCHORS) if window.day_lags and preset.network.get("head", "floor") == "floor" else 0,
         reals=variables.reals,
         **variables.model_dump(),
         **preset.network,

@@ -176,6 +176,7 @@ def fill_lags(
     pool: int,
     slots: Ints,
     decoder: Floats,
+    anchors: Floats,
 ) -> None:
     """The same slot yesterday and its mean over the days, normalised by the window.
 
@@ -187,6 +188,8 @@ def fill_lags(
         pool: steps of a decoder token.
         slots: places [target, (yesterday, mean)].
         decoder: filled [window, token, slot].
+        anchors: filled [window, step, target, (yesterday, mean)] in contract units, NaN where there is no sample; or
+            empty.
     """
     horizon = decoder.shape[1] * pool
     yesterday, mean = np.empty(horizon, np.float32), np.empty(horizon, np.float32)
@@ -199,6 +202,8 @@ def fill_lags(
             total[:], count[:] = 0.0, 0.0
             for day in range(len(lags)):
                 _series(values[rows[window]], columns[feature], ends[window] + 1 - lags[day], series)
+                if day == 0 and len(anchors):
+                    anchors[window, :, target, 0] = series
                 for step in range(horizon):
                     series[step] = (series[step] - center) / scale
                 for step in range(horizon):
@@ -210,6 +215,9 @@ def fill_lags(
                         yesterday[step] = _clipped(series[step])
             for step in range(horizon):
                 mean[step] = _clipped(np.float32(total[step] / max(count[step], 1.0)))
+            for step in range(horizon if len(anchors) else 0):
+                average = np.float32(total[step] / count[step]) if count[step] else np.float32(np.nan)
+                anchors[window, step, target, 1] = center + scale * average
             _put(yesterday, pool, slots[target, 0], decoder[window])
             _put(mean, pool, slots[target, 1], decoder[window])
 

@@ -10,6 +10,7 @@ PLAIN_CALENDAR = ("hour", "day_of_week", "month", "is_weekend")
 CYCLIC_CALENDAR = ("hour_sin", "hour_cos", "week_sin", "week_cos", "is_weekend")
 POSITION = "relative_time_idx"
 SLOT_DAYS = 7
+ANCHORS = ("yesterday", "slot_mean")  # of a target and step: the slot a day ago, and its mean over SLOT_DAYS days
 OBSERVED_SHARE = 0.5  # of the encoder, at least, for a target that is learnt or forecast by a model
 STALE_STEPS = STEPS_PER_HOUR // 2  # a target silent for longer is neither
 
@@ -111,7 +112,7 @@ class WindowSpec(BaseModel):
         known = (*self.calendar, POSITION)
         if self.floor_inputs:
             known = (*known, "maintenance")
-        lags = [f"{target}_{kind}" for target in self.targets for kind in ("yesterday", "slot_mean")]
+        lags = [f"{target}_{kind}" for target in self.targets for kind in ANCHORS]
         floors = [f"{target}_{kind}" for target in self.targets for kind in ("floor_median", "floor_band")]
         pooled = [f"{target}_max" for target in self.targets] + ["observed_share"] if self.fine_steps else []
         scales = [f"{target}_{kind}" for target in self.targets for kind in ("center", "scale")]

@@ -11,7 +11,7 @@ import torch
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.windows import kernels
 from fleetcast.windows.calendar import calendar_features
-from fleetcast.windows.spec import OBSERVED_SHARE, POSITION, WindowSpec
+from fleetcast.windows.spec import ANCHORS, OBSERVED_SHARE, POSITION, WindowSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -85,9 +85,10 @@ class WindowBuilder:
         )  # fmt: skip
         center, scale, magnitude = (scales[:, kind][:, self.targets] for kind in range(3))
         self._fill_known(servers, origins, self._statics(observed, center, scale), encoder, decoder)
+        anchors = np.empty((0 if base is None else size, spec.horizon, len(self.targets), len(ANCHORS)), np.float32)
         if spec.day_lags:
             kernels.fill_lags(
-                *where, self.lags, scales, self.targets, spec.decoder_pool, self.lag_slots, decoder
+                *where, self.lags, scales, self.targets, spec.decoder_pool, self.lag_slots, decoder, anchors
             )  # fmt: skip
         if base is not None and spec.floor_inputs:
             median = spec.levels.index(0.5)
@@ -99,6 +100,8 @@ class WindowBuilder:
         batch["observed"] = observed[:, :-1] / spec.context >= OBSERVED_SHARE
         if base is not None:
             batch["base"] = base
+            if spec.day_lags:
+                batch["anchors"] = anchors
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def truth(self, samples: Samples) -> torch.Tensor:
@@ -126,7 +129,7 @@ class WindowBuilder:
         self.planned_slot = place.get("maintenance", -1)
         scales = [f"{name}_{kind}" for kind in ("center", "scale") for name in spec.targets]
         self.static_slots = slots("encoder_length", *scales)
-        self.lag_slots = pairs("yesterday", "slot_mean")
+        self.lag_slots = pairs(*ANCHORS)
         self.floor_slots = pairs("floor_median", "floor_band")
         self.encoder_empty = slots(*(set(self.reals) - {*variables.encoder_reals, *variables.static_reals}))
         self.decoder_empty = slots(*(set(self.reals) - {*variables.decoder_reals, *variables.static_reals}))

@@ -65,6 +65,8 @@ class PlainBatcher:
         batch["loss_scale"] = torch.from_numpy(target_scale + magnitude[:, targets])
         if base is not None:
             batch["base"] = torch.from_numpy(base)
+            if spec.day_lags:
+                batch["anchors"] = torch.from_numpy(self.anchors)
         return batch
 
     def truth(self, rows: Ints, ends: Ints) -> torch.Tensor:
@@ -120,6 +122,9 @@ class PlainBatcher:
         slots = (slots - center[:, None, None]) / scale[:, None, None]
         yesterday = normalise(slots[:, 0])
         mean = normalise(masked_mean(slots, 1))
+        average = np.where(np.isnan(slots).all(axis=1), np.float32(np.nan), masked_mean(slots, 1))
+        raw = self.values[rows[:, None], steps[:, 0]][:, :, self.target_columns]
+        self.anchors = np.stack([raw, center[:, None] + scale[:, None] * average], axis=3)
         for column, name in enumerate(self.spec.targets):
             named[f"decoder:{name}_yesterday"] = self._pool_decoder(yesterday[:, :, column])
             named[f"decoder:{name}_slot_mean"] = self._pool_decoder(mean[:, :, column])

@@ -25,7 +25,7 @@ from fleetcast.model.manifest import BundleManifest, load_manifest, update_manif
 from fleetcast.model.network import ForecastNetwork
 from fleetcast.model.registry import current_bundle, list_bundles, promote
 from fleetcast.training.plan import network_for
-from fleetcast.windows.spec import WindowSpec
+from fleetcast.windows.spec import ANCHORS, WindowSpec
 
 
 def window_of(preset: str) -> WindowSpec:
@@ -82,6 +82,7 @@ def test_every_preset_uses_all_its_parameters(preset: str) -> None:
         "center": torch.rand(size, config.targets),
         "scale": torch.rand(size, config.targets) + 0.1,
         "base": torch.rand(size, config.decoder_tokens * config.decoder_pool, config.targets, len(config.levels)),
+        "anchors": torch.rand(size, config.decoder_tokens * config.decoder_pool, config.targets, config.anchors),
     }
     torch.nn.init.normal_(network.transformer.output_layer.weight)
     quantiles = network(batch)
@@ -92,11 +93,8 @@ def test_every_preset_uses_all_its_parameters(preset: str) -> None:
     assert bool((network.eval()(batch).diff(dim=-1) >= 0).all()), "quantiles must not cross"
 
 
-def test_an_untrained_floor_network_gives_the_base() -> None:
-    config = config_of("tiny")
-    network = ForecastNetwork(config).eval()
-    base = torch.rand(2, 96, config.targets, len(config.levels)).sort(dim=-1).values
-    batch = {
+def inputs_of(config: NetworkConfig, base: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {
         "encoder_cont": torch.randn(2, config.encoder_tokens, len(config.reals)),
         "decoder_cont": torch.randn(2, config.decoder_tokens, len(config.reals)),
         "encoder_cat": torch.zeros(2, config.encoder_tokens, 2, dtype=torch.int64),
@@ -104,8 +102,31 @@ def test_an_untrained_floor_network_gives_the_base() -> None:
         "center": torch.rand(2, config.targets),
         "scale": torch.ones(2, config.targets),
         "base": base,
+        "anchors": anchors,
     }
-    assert torch.equal(network(batch), base)
+
+
+def test_an_untrained_floor_network_gives_the_base_where_nothing_else_is_known() -> None:
+    config = config_of("tiny")
+    network = ForecastNetwork(config).eval()
+    base = torch.rand(2, 96, config.targets, len(config.levels)).sort(dim=-1).values
+    missing = torch.full((2, 96, config.targets, config.anchors), float("nan"))
+    assert torch.equal(network(inputs_of(config, base, missing)), base)
+
+
+@given(number=st.integers(0, len(ANCHORS) - 1), seed=st.integers(0, 99))
+@settings(max_examples=5, deadline=None)
+def test_the_floor_head_can_repeat_a_value_of_the_past_exactly(number: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    config = config_of("tiny")
+    network = ForecastNetwork(config).eval()
+    base = torch.rand(2, 96, config.targets, len(config.levels)).sort(dim=-1).values
+    anchors = torch.rand(2, 96, config.targets, config.anchors)
+    each = len(config.levels) + config.anchors
+    with torch.no_grad():
+        network.transformer.output_layer.bias[len(config.levels) + number :: each] = 40.0
+    expected = anchors[..., number, None].expand_as(base)
+    torch.testing.assert_close(network(inputs_of(config, base, anchors)), expected, rtol=0, atol=1e-6)
 
 
 def test_pinball_is_minimal_at_the_quantile_and_masks_missing_truth() -> None:
