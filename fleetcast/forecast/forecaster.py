@@ -75,7 +75,9 @@ class Forecaster:
         rows, ends = np.arange(len(history.servers)), np.full(len(history.servers), history.steps - 1)
         base = None
         if self.manifest.network.head == "floor":
-            base = ResidualBase(history.select(self.spec.targets), history.start, self.spec.horizon, self.spec.levels)
+            targets = history.select(self.spec.targets)
+            begins = np.isfinite(history.values).any(axis=2).argmax(axis=1)  # a young server has no residuals before
+            base = ResidualBase(targets, history.start, self.spec.horizon, self.spec.levels, begins=begins)
         return WindowBatcher(history, self.spec, base).inputs(rows, ends)
 
     def forecast(self, fleet: FleetArrays, origin: datetime) -> ForecastArrays:
