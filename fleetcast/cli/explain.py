@@ -17,9 +17,7 @@ from fleetcast.errors import UsageError
 
 if TYPE_CHECKING:
     from fleetcast.dataset.reader import Dataset
-    from fleetcast.forecast.attribution import Attribution
-    from fleetcast.forecast.drivers import Drivers
-    from fleetcast.forecast.explain import Explanation
+    from fleetcast.forecast.explanation import Attribution, Drivers, Explanation
     from fleetcast.windows.arrays import FleetArrays
 
 SHOWN = 6

@@ -3,49 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
+from fleetcast.forecast.explanation import Attended, Attribution
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.windows.arrays import FleetArrays
-
-
-class Attended(BaseModel):
-    """The share of the attention that one encoder token gets, 0-1. Steps count from the origin, which is 0."""
-
-    model_config = ConfigDict(frozen=True)
-
-    first_step: int
-    last_step: int
-    start: datetime = Field(description="UTC time of the first step")
-    end: datetime = Field(description="UTC time of the last step")
-    share: float
-
-    @property
-    def steps(self) -> int:
-        """Number of 5-minute steps that the token holds."""
-        return self.last_step - self.first_step + 1
-
-
-class Attribution(BaseModel):
-    """Weights of one forecast.
-
-    `static`, `encoder` and `decoder` hold the variables' selection weights, the largest first; each adds up to 1. Those
-    of the encoder and the decoder are means over their tokens, as pytorch-forecasting's `interpret_output` has them.
-    `past` and `ahead` (what the network attends to in the horizon's own steps) add up to 1; they are means over the
-    heads and the tokens of the horizon.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    static: dict[str, float]
-    encoder: dict[str, float]
-    decoder: dict[str, float]
-    past: tuple[Attended, ...] = Field(description="by encoder token, oldest first")
-    ahead: float
 
 
 def attribute(forecaster: Forecaster, history: FleetArrays) -> Attribution:

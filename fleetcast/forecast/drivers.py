@@ -5,45 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from fleetcast.contract.metrics import metric as contract_metric
 from fleetcast.contract.vocabulary import STEPS_PER_HOUR
 from fleetcast.forecast.counterfactual import Reforecast, recent, reforecast
+from fleetcast.forecast.explanation import Driver, Drivers
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.windows.arrays import FleetArrays
 
 HOURS = 4.0
 PEAK_LEVEL = 0.9
-
-
-class Driver(BaseModel):
-    """One metric's effect on the peak of a target, in the target's unit.
-
-    `effect` is the peak as it is minus the peak `without`: had the metric been at its usual level. Above 0 it drives
-    the target up, below 0 it holds it down.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    metric: str
-    effect: float
-    without: float
-    edited: int = Field(description="samples that were replaced")
-
-
-class Drivers(BaseModel):
-    """The drivers of one target, the largest effect of either sign first; metrics without an effect are left out."""
-
-    model_config = ConfigDict(frozen=True)
-
-    target: str
-    unit: str = Field(description='UCUM; "1" is a ratio')
-    level: float = Field(description="quantile level whose peak over the horizon is explained")
-    peak: float
-    peak_step: int = Field(description="steps of 5 minutes after the origin")
-    hours: float = Field(description="so much of each metric's past was replaced by its usual level")
-    drivers: tuple[Driver, ...]
 
 
 def rank_drivers(

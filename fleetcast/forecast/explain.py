@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from fleetcast.forecast.attribution import Attribution, attribute
+from fleetcast.forecast.attribution import attribute
 from fleetcast.forecast.counterfactual import one_server
-from fleetcast.forecast.drivers import HOURS, Drivers, rank_drivers
+from fleetcast.forecast.drivers import HOURS, rank_drivers
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import FALLBACK, MODEL
 from fleetcast.windows.arrays import FleetArrays
-
-
-class Explanation(BaseModel):
-    """The explanation of one server's forecast from one origin.
-
-    Only a forecast of the model has `weights` and `drivers`; for another `note` says that the model did not make it,
-    and why.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    server: str
-    profile: str
-    origin: datetime
-    model: str = Field(description="the run that made the bundle")
-    source: str = Field(description="what made the forecast: model, fallback or none")
-    note: str
-    weights: Attribution | None = None
-    drivers: tuple[Drivers, ...] = Field((), description="by target")
 
 
 def explain(

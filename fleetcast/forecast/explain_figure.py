@@ -9,9 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fleetcast.contract.vocabulary import STEPS_PER_HOUR
-from fleetcast.forecast.attribution import Attribution
-from fleetcast.forecast.drivers import Drivers
-from fleetcast.forecast.explain import Explanation
+from fleetcast.forecast.explanation import Attribution, Drivers, Explanation
 
 SHOWN = 6
 UP, DOWN, ATTENTION = "#c0392b", "#1f77b4", "#3b4252"

@@ -16,7 +16,10 @@ from fleetcast.forecast.table import MODEL
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from tests.conftest import TINY_HOLDOUT_HOURS
 
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
 BACK = [0, 7, 12 * (TINY_HOLDOUT_HOURS - 8)]  # steps from the end of the data to the origin
+TIMES = ("start", "end")
 ROUNDING = 1e-5  # a server's place in a batch may change the last bits
 
 
@@ -45,9 +48,6 @@ def shifted(fleet: FleetArrays, span: timedelta) -> FleetArrays:
         field = maintenance.schema.field(place)
         maintenance = maintenance.set_column(place, field, pa.array(values, field.type))
     return replace(fleet, start=fleet.start + int(span.total_seconds()), maintenance=maintenance)
-
-
-TIMES = ("start", "end")
 
 
 def test_the_model_forecasts_most_servers(forecaster: Forecaster, fleet: FleetArrays, index: int) -> None:

@@ -228,6 +228,7 @@ def test_whoami_tells_the_name_and_scopes(running: Running) -> None:
     ("path", "status"),
     [
         ("/v1/servers/nobody/forecast", 404),
+        ("/v1/servers/nobody/explain", 404),
         ("/v1/servers/nobody/history", 404),
         ("/v1/servers/..%2F..%2Fetc%2Fpasswd/history", 404),
         ("/v1/trends?metric=nonsense", 422),
@@ -340,6 +341,38 @@ def test_the_served_quantiles_are_those_of_the_bundle_over_all_samples(
         ]
         expected = whole.quantiles[whole.servers.index(name)].transpose(0, 2, 1)
         np.testing.assert_allclose(np.array(served, dtype=float), expected, atol=1e-6)
+
+
+def test_the_served_explanation_is_that_of_the_bundle_over_all_samples(
+    filled: Running, tiny_bundle: Path, tiny_dataset: Path
+) -> None:
+    from fleetcast.forecast.explain import explain
+    from fleetcast.forecast.explanation import Explanation
+    from fleetcast.forecast.forecaster import Forecaster
+
+    dataset = Dataset.open(tiny_dataset)
+    live, name = LiveFleet.of_dataset(tiny_dataset), dataset.manifest.servers[2]
+    served = Explanation.model_validate(filled.get(f"/v1/servers/{name}/explain"))
+    rows, planned = live.rows(dataset.manifest.start, served.origin), live.maintenance(served.origin)
+    fleet = arrays_from_table(rows, maintenance=planned, timezone=dataset.manifest.timezone)
+    wanted = explain(Forecaster.load(tiny_bundle), fleet, name, served.origin)
+    assert (served.source, served.model, served.profile) == ("model", wanted.model, wanted.profile)
+    assert served.weights is not None
+    assert wanted.weights is not None
+    assert served.weights.encoder == pytest.approx(wanted.weights.encoder, abs=1e-5)
+    assert [one.start for one in served.weights.past] == [one.start for one in wanted.weights.past]
+    for found, expected in zip(served.drivers, wanted.drivers, strict=True):
+        effects = [{one.metric: one.effect for one in side.drivers} for side in (found, expected)]
+        for metric in effects[0] | effects[1]:
+            assert effects[0].get(metric, 0) == pytest.approx(effects[1].get(metric, 0), abs=1e-5)
+        assert found.peak == pytest.approx(expected.peak, abs=1e-5)
+
+
+def test_a_fallback_is_explained_as_not_the_models(filled: Running) -> None:
+    found = filled.get(f"/v1/servers/{NEWCOMER}/explain")
+    assert found["source"] in {"fallback", "none"}
+    assert (found["weights"], found["drivers"]) == (None, [])
+    assert "model did not make" in found["note"] or "no forecast" in found["note"]
 
 
 def test_a_server_with_too_little_history_falls_back_and_says_why(filled: Running) -> None:

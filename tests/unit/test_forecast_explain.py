@@ -18,8 +18,9 @@ from fleetcast.forecast.attribution import attribute
 from fleetcast.forecast.counterfactual import counterfactual, recent, reforecast
 from fleetcast.forecast.drivers import rank_drivers
 from fleetcast.forecast.edits import Edit, apply_edits
-from fleetcast.forecast.explain import Explanation, explain
+from fleetcast.forecast.explain import explain
 from fleetcast.forecast.explain_figure import explanation_figure
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from tests.unit.test_model import bundle_of
