@@ -96,16 +96,14 @@ def _print(explanation: Explanation) -> None:
 
 def _drivers_table(drivers: Drivers) -> Table:
     """The largest effects on a target's peak."""
-    title = (
-        f"{drivers.target}: the {drivers.level:g} quantile peaks at {_amount(drivers.peak, drivers.unit)} in "
-        f"{drivers.peak_step * 5} min"
-    )
-    table = Table("metric", "moves the peak by", "the peak without", title=title, title_justify="left")
+    unit = "" if drivers.unit == "1" else f", {drivers.unit}"
+    peak, minutes = _amount(drivers.peak, drivers.unit), drivers.peak_step * 5
+    title = f"{drivers.target}{unit}: the {drivers.level:g} quantile peaks at {peak} in {minutes} min"
+    heads = ("metric", "moves the peak by", f"the peak, had it been as usual for {drivers.hours:g} h")
+    table = Table(*heads, title=title, title_justify="left")
     for one in drivers.drivers[:SHOWN]:
         sign = "+" if one.effect > 0 else "-"
-        effect = sign + _amount(abs(one.effect), drivers.unit)
-        table.add_row(one.metric, effect, _amount(one.without, drivers.unit))
-    table.caption = f"had the metric been as usual in the last {drivers.hours:g} h"
+        table.add_row(one.metric, sign + _amount(abs(one.effect), drivers.unit), _amount(one.without, drivers.unit))
     return table
 
 
@@ -134,5 +132,5 @@ def _weights_table(weights: Attribution) -> Table:
 
 
 def _amount(value: float, unit: str) -> str:
-    """A value in its unit; ratios in per cent."""
-    return f"{value:.2%}" if unit == "1" else f"{value:.4g} {unit}"
+    """A value without its unit; ratios in per cent."""
+    return f"{value:.2%}" if unit == "1" else f"{value:.4g}"
