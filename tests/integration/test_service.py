@@ -21,6 +21,7 @@ from websockets.sync.client import connect as connect_socket
 
 from fleetcast.clock import ClockSpec
 from fleetcast.dataset.reader import Dataset
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.settings import AlertSettings, ServiceSettings
 from fleetcast.simulate.live import LiveFleet
 from fleetcast.store.engine import open_store
@@ -347,7 +348,6 @@ def test_the_served_explanation_is_that_of_the_bundle_over_all_samples(
     filled: Running, tiny_bundle: Path, tiny_dataset: Path
 ) -> None:
     from fleetcast.forecast.explain import explain
-    from fleetcast.forecast.explanation import Explanation
     from fleetcast.forecast.forecaster import Forecaster
 
     dataset = Dataset.open(tiny_dataset)
@@ -368,17 +368,13 @@ def test_the_served_explanation_is_that_of_the_bundle_over_all_samples(
         assert found.peak == pytest.approx(expected.peak, abs=1e-5)
 
 
-def test_a_fallback_is_explained_as_not_the_models(filled: Running) -> None:
-    found = filled.get(f"/v1/servers/{NEWCOMER}/explain")
-    assert found["source"] in {"fallback", "none"}
-    assert (found["weights"], found["drivers"]) == (None, [])
-    assert "model did not make" in found["note"] or "no forecast" in found["note"]
-
-
 def test_a_server_with_too_little_history_falls_back_and_says_why(filled: Running) -> None:
     found = filled.get(f"/v1/servers/{NEWCOMER}/forecast")
     assert found["source"] in {"fallback", "none"}
     assert "needed" in found["reason"] or "no sample" in found["reason"]
+    why = filled.get(f"/v1/servers/{NEWCOMER}/explain")
+    assert (why["weights"], why["drivers"]) == (None, [])
+    assert "model did not make" in why["note"] or "no forecast" in why["note"]
     item = _item(filled, NEWCOMER)
     assert item is not None
     assert (item["source"], item["reason"]) == (found["source"], found["reason"])
