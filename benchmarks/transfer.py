@@ -8,8 +8,8 @@ away, from new and known servers alike; `full` is all that a forecast reads.
 Figures are weighted quantile losses over those of the residual floor with the same history, by target and as a
 geometric mean over targets, with 95 % intervals from resampled servers. `forecast` is what the product gives, the
 untrained fallback included (its share is told); `model` asks the network whatever the product's rules. `to_full` is the
-product's loss over that of the same servers' full history. Ends with one line of JSON: `ratio` is new over known with
-full history.
+product's loss over that of the same servers' full history. `coverage_80` is the share of points within the 80 % band.
+Ends with one line of JSON: `ratio` is new over known with full history.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from benchmarks._report import finish, parser_of
 from fleetcast.contract.vocabulary import STEPS_PER_HOUR
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import IncompatibleError
+from fleetcast.evaluation.levels import at_levels
 from fleetcast.evaluation.metrics import geometric_mean, pinball
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE
@@ -47,6 +48,7 @@ HISTORIES: dict[str, int | None] = {"1 h": 1, "6 h": 6, "24 h": 24, "full": None
 SERVERS = 200  # of each kind, at most
 STRIDE_HOURS = 9
 RESAMPLES = 1000
+BAND = (0.1, 0.9)
 MAKERS = ("forecast", "model", "floor")
 
 Floats = npt.NDArray[np.float64]
@@ -56,11 +58,13 @@ Floats = npt.NDArray[np.float64]
 class Losses:
     """Of one kind of servers: `pinball[history][maker]` sums over origins, steps and levels [server, target].
 
-    `sources[history]` counts server origins by source. All makers and histories are scored on the same points.
+    `sources[history]` counts server origins by source, `coverage[history][maker]` is the share of points within the
+    80 % band. All makers and histories are scored on the same points.
     """
 
     pinball: dict[str, dict[str, Floats]]
     sources: dict[str, dict[str, int]]
+    coverage: dict[str, dict[str, float]]
 
 
 def main() -> None:
@@ -130,6 +134,7 @@ def losses(forecaster: Forecaster, fleet: FleetArrays, origins: list[int]) -> Lo
     shape = (len(fleet.servers), len(forecaster.spec.targets))
     sums = {history: {maker: np.zeros(shape) for maker in MAKERS} for history in HISTORIES}
     sources = {history: dict.fromkeys((MODEL, FALLBACK, NONE), 0) for history in HISTORIES}
+    inside, points = {history: dict.fromkeys(MAKERS, 0) for history in HISTORIES}, 0
     for origin in origins:
         past = forecaster.history(fleet.until(origin), fleet.time_at(origin))
         truth = fleet.slice(origin + 1, origin + 1 + forecaster.spec.horizon).select(forecaster.spec.targets)
@@ -138,13 +143,19 @@ def losses(forecaster: Forecaster, fleet: FleetArrays, origins: list[int]) -> Lo
         for quantiles, _ in found.values():
             scored &= np.isfinite(quantiles["forecast"]).all(axis=-1)
         kept = np.where(scored, truth.transpose(0, 2, 1), np.nan)
+        points += int(scored.sum())
         for history, (quantiles, made) in found.items():
             for maker, values in quantiles.items():
+                low, high = at_levels(values, forecaster.spec.levels, BAND).transpose(3, 0, 1, 2)
+                inside[history][maker] += int(((kept >= low) & (kept <= high)).sum())
                 one = pinball(kept, values, forecaster.spec.levels).sum(axis=-1)
                 sums[history][maker] += np.where(scored, one, 0).sum(axis=-1)
             for source in made:
                 sources[history][source] += 1
-    return Losses(sums, sources)
+    coverage = {
+        history: {maker: count / points for maker, count in counts.items()} for history, counts in inside.items()
+    }
+    return Losses(sums, sources, coverage)
 
 
 def quantiles_of(
@@ -184,7 +195,10 @@ def result(targets: tuple[str, ...], kinds: dict[str, Losses], origins: int, ser
     for kind, found in kinds.items():
         figures[kind] = {}
         for history in HISTORIES:
-            figures[kind][history] = {"fallback_share": found.sources[history][FALLBACK] / (origins * servers)}
+            figures[kind][history] = {
+                "fallback_share": found.sources[history][FALLBACK] / (origins * servers),
+                "coverage_80": found.coverage[history],
+            }
             for name, maker, to_full in (
                 ("forecast", "forecast", 0),
                 ("model", "model", 0),
@@ -225,10 +239,22 @@ def interval(values: list[float]) -> list[float]:
 
 def print_tables(figures: dict[str, dict[str, dict[str, object]]], targets: tuple[str, ...]) -> None:
     console = Console(width=160)
-    table = Table("servers", "history", "fallback", "forecast / floor", "model asked anyway / floor", "to full history")
+    table = Table(
+        "servers",
+        "history",
+        "fallback",
+        "forecast / floor",
+        "model asked anyway / floor",
+        "to full history",
+        "80 % band holds",
+        "model's",
+    )
     for kind, histories in figures.items():
         for history, found in histories.items():
             cells = [ranged(found, name) for name in ("forecast", "model", "to_full")]
+            coverage = found["coverage_80"]
+            assert isinstance(coverage, dict)
+            cells += [f"{coverage[maker]:.1%}" for maker in ("forecast", "model")]
             table.add_row(kind, history, f"{found['fallback_share']:.1%}", *cells)
     console.print(table)
     table = Table("servers", "history", *targets, title="forecast / floor, by target")
