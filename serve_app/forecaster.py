@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from fleetcast.errors import ServiceError
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.schemas import ModelInfo
@@ -77,6 +78,12 @@ class ForecasterReplica:
         """Forecast a shard."""
         result: ShardForecast = await self._batch(shard)
         return result
+
+    async def explain(self, shard: Shard) -> Explanation:
+        """Explain the forecast of the shard's first server."""
+        from fleetcast.forecast.explain import explain  # noqa: PLC0415  # torch loads in these replicas only
+
+        return await asyncio.to_thread(explain, self._loaded(), shard.fleet, shard.fleet.servers[0], shard.origin)
 
     @serve.batch(max_batch_size=MAX_BATCH_SHARDS, batch_wait_timeout_s=BATCH_WAIT_S)
     async def _batch(self, shards: list[Shard]) -> list[ShardForecast]:

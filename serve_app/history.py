@@ -87,6 +87,13 @@ class History:
         fleet = self._ring.window(int(origin.timestamp()), min(steps, self._ring.steps))
         return replace(fleet, maintenance=self._maintenance)
 
+    async def window_of(self, server: str, origin: datetime, steps: int) -> FleetArrays | None:
+        """The same of one server; None for a server without samples."""
+        if self._ring.profile_of(server) is None:
+            return None
+        fleet = self._ring.window(int(origin.timestamp()), min(steps, self._ring.steps), [server])
+        return replace(fleet, maintenance=self._maintenance)
+
     async def info(self) -> HistoryInfo:
         """How much there is."""
         newest = self._ring.newest

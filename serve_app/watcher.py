@@ -15,6 +15,7 @@ import numpy as np
 
 from fleetcast.clock import STEP_SECONDS
 from fleetcast.errors import ServiceError, UsageError
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
 from fleetcast.risk.assess import Risk, assess
 from fleetcast.risk.calibration import Calibration
@@ -120,6 +121,19 @@ class Watcher:
     async def forecast(self, server: str) -> ServerForecast | None:
         """The last forecast of one server; None when no cycle has seen it."""
         return None if self._snapshot is None else views.server_forecast(self._snapshot, server)
+
+    async def explain(self, server: str) -> Explanation | None:
+        """Why the last forecast of one server is what it is, from the samples that are there now; None as above."""
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.row_of(server) is None:
+            return None
+        model = await self._describe()
+        fleet: FleetArrays | None = await self._history.window_of.remote(server, snapshot.origin, model.history_steps)
+        if fleet is None:
+            return None
+        shard = Shard(in_zone(fleet, model.timezone), snapshot.origin)
+        found: Explanation = await self._forecaster.explain.remote(shard)
+        return found
 
     async def heatmap(self, metric: str) -> Heatmap | None:
         """Forecast medians of a metric; None when the model does not forecast it."""

@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from fleetcast.contract.compatibility import require_fit
 from fleetcast.dataset.reader import Dataset
-from fleetcast.errors import DatasetError, UsageError
+from fleetcast.errors import DatasetError
 from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.forecast.origin import chosen_origin
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE
 from fleetcast.model.manifest import load_manifest
 from fleetcast.runtime import quiet_ray_data
@@ -74,12 +75,7 @@ def forecast_dataset(
     manifest = dataset.manifest
     model = load_manifest(path)
     require_fit(model.side(f"bundle {bundle}"), manifest.side(f"dataset {data}"))
-    origin = manifest.end if origin is None else origin
-    if not manifest.start <= origin <= manifest.end:
-        raise UsageError(
-            f"origin {origin.isoformat()} lies outside the data, {manifest.start.isoformat()} to "
-            f"{manifest.end.isoformat()}"
-        )
+    origin = chosen_origin(manifest, origin)
     count = len(manifest.parts)
     with quiet_ray_data(preserve_order=True):
         tables = ray.data.range(count, override_num_blocks=count).map_batches(

@@ -25,6 +25,7 @@ from fleetcast.settings import ForecastSettings, Settings
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.spec import OBSERVED_SHARE, STALE_STEPS, WindowSpec
+from fleetcast.windows.tensors import Batch
 
 EAGER_BATCH, COMPILED_BATCH = 32, 256  # servers at a time: what stays in the processor's caches
 FALLBACK_STEPS = STEPS_PER_DAY  # a server silent for longer than this gets no forecast
@@ -60,6 +61,25 @@ class Forecaster:
         """Steps up to the origin that a forecast can make use of."""
         return self.spec.history_steps
 
+    def history(self, fleet: FleetArrays, origin: datetime) -> FleetArrays:
+        """All that a forecast from `origin` reads: the last `history_steps` steps, on an axis that ends there.
+
+        Raises `IncompatibleError` and `ContractError` as `forecast` does.
+        """
+        side = this_contract(fleet.metrics, "the samples")
+        require_fit(self.manifest.side(f"model {self.manifest.run}"), side)
+        return _window(fleet, origin, self.history_steps)
+
+    def inputs(self, history: FleetArrays) -> Batch:
+        """The network's inputs for each server of a `history`."""
+        rows, ends = np.arange(len(history.servers)), np.full(len(history.servers), history.steps - 1)
+        base = None
+        if self.manifest.network.head == "floor":
+            targets = history.select(self.spec.targets)
+            begins = np.isfinite(history.values).any(axis=2).argmax(axis=1)  # a young server has no residuals before
+            base = ResidualBase(targets, history.start, self.spec.horizon, self.spec.levels, begins=begins)
+        return WindowBatcher(history, self.spec, base).inputs(rows, ends)
+
     def forecast(self, fleet: FleetArrays, origin: datetime) -> ForecastArrays:
         """Forecast every server from `origin`; reads only steps up to it and planned maintenance.
 
@@ -67,9 +87,7 @@ class Forecaster:
 
         Raises `IncompatibleError` when the fleet lacks a target, `ContractError` for an origin off the grid.
         """
-        side = this_contract(fleet.metrics, "the samples")
-        require_fit(self.manifest.side(f"model {self.manifest.run}"), side)
-        known = _window(fleet, origin, self.history_steps)
+        known = self.history(fleet, origin)
         reasons = [self._why_not_model(row) for row in known.select(self.spec.targets)]
         silent = [not np.isfinite(row[-FALLBACK_STEPS:]).any() for row in known.select(self.spec.targets)]
         sources = [
@@ -82,7 +100,7 @@ class Forecaster:
         batch = EAGER_BATCH if self.kernel is None else COMPILED_BATCH
         for first in range(0, len(by_model), batch):
             rows = by_model[first : first + batch]
-            quantiles[rows] = self._model_quantiles(known.of_servers(rows))
+            quantiles[rows] = self.model_quantiles(known.of_servers(rows))
         if len(by_floor):
             quantiles[by_floor] = self._floor_quantiles(known.of_servers(by_floor))
         absent = ~np.isfinite(known.select(self.spec.targets)[:, -FALLBACK_STEPS:]).any(axis=1)
@@ -114,12 +132,12 @@ class Forecaster:
                 return f"{name}: {share:.0%} of the last {hours:g} h observed, {OBSERVED_SHARE:.0%} needed"
         return ""
 
-    def _model_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
-        rows, ends = np.arange(len(fleet.servers)), np.full(len(fleet.servers), fleet.steps - 1)
-        base = None
-        if self.manifest.network.head == "floor":
-            base = ResidualBase(fleet.select(self.spec.targets), fleet.start, self.spec.horizon, self.spec.levels)
-        batch = WindowBatcher(fleet, self.spec, base).inputs(rows, ends)
+    def model_quantiles(self, history: FleetArrays) -> npt.NDArray[np.float32]:
+        """What the network says of each server of a `history`, also where `forecast` would not ask it.
+
+        [server, target, step, level] in contract units.
+        """
+        batch = self.inputs(history)
         shared = self.spec.shared_reals
         with torch.inference_mode():
             if self.kernel is None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from fleetcast.alerting.views import AlertView
 from fleetcast.cost.report import CostReport
 from fleetcast.errors import AuthenticationError, PermissionDeniedError, ServiceError
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.remediation.views import PlanView
 from fleetcast.settings import CostSettings
 from serve_app import schemas
@@ -57,6 +58,10 @@ class FleetApi:
     def forecast(self, server: str) -> schemas.ServerForecast:
         """The last cycle's forecast of a server."""
         return self._get(f"/v1/servers/{quote(server, safe='')}/forecast", schemas.ServerForecast)
+
+    def explain(self, server: str) -> Explanation:
+        """Why the last forecast of a server is what it is."""
+        return self._get(f"/v1/servers/{quote(server, safe='')}/explain", Explanation)
 
     def history(self, server: str, hours: int = 24) -> schemas.ServerHistory:
         """The last samples of a server."""

@@ -7,6 +7,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from fleetcast.errors import ServiceError
+from fleetcast.forecast.explanation import Explanation
 from serve_app import schemas
 from serve_app.dashboard import markup, palette, words
 from serve_app.dashboard.client import FleetApi, NotFoundError
@@ -18,6 +20,8 @@ MOST_ROWS = 10_000
 HISTORY_HOURS = 24
 HIGHEST = "highest risk"
 DRIVER = "driver"
+MOST_DRIVERS = 5
+NOT_A_TARGET = "The model does not forecast this metric."
 
 
 def build(clients: ClientFactory) -> View:
@@ -80,7 +84,7 @@ def _fresh(api: FleetApi, asked: str, metric: str | None) -> tuple[Any, ...]:
         gr.Dropdown(choices=drivers) if metric in drivers else gr.Dropdown(choices=drivers, value=DRIVER),
         _title(name, item, forecast),
         plot(fan_figure(history, forecast, shown) if shown else None),
-        _facts(item) if item else "",
+        _facts(item, drivers_panel(_explanation(api, name), shown)) if item else "",
     )
 
 
@@ -136,10 +140,18 @@ def _title(name: str, item: schemas.FleetItem | None, forecast: schemas.ServerFo
     return Markup('<div class="fc-head">{}</div>').format(spans)
 
 
-def _facts(item: schemas.FleetItem) -> Markup:
-    drivers = sorted(item.metric_probabilities.items(), key=lambda pair: -pair[1])
+def _explanation(api: FleetApi, name: str) -> Explanation | str:
+    """The explanation of a server's forecast, or why there is none: the rest of the tab can do without."""
+    try:
+        return api.explain(name)
+    except ServiceError as error:
+        return str(error)
+
+
+def _facts(item: schemas.FleetItem, drivers: Markup) -> Markup:
+    likely = sorted(item.metric_probabilities.items(), key=lambda pair: -pair[1])
     bars = markup.table(
-        ["Metric", "P(incident ≤ 8 h)"], [[name, markup.probability(chance)] for name, chance in drivers], numeric=(1,)
+        ["Metric", "P(incident ≤ 8 h)"], [[name, markup.probability(chance)] for name, chance in likely], numeric=(1,)
     )
     chances = markup.facts(
         [
@@ -149,11 +161,26 @@ def _facts(item: schemas.FleetItem) -> Markup:
             ("open now", "yes" if item.open else "no"),
         ]
     )
-    return Markup('<div class="fc-columns">{}{}{}</div>').format(
+    return Markup('<div class="fc-columns">{}{}{}{}</div>').format(
         markup.panel("P(incident)", chances, "on this server"),
-        markup.panel("Drivers", bars, "which metric would be it"),
+        markup.panel("By metric", bars, "which metric would be it"),
+        drivers,
         markup.panel("Time to breach", markup.facts(_breach(item)), "first critical threshold, from the origin"),
     )
+
+
+def drivers_panel(explanation: Explanation | str, shown: str | None) -> Markup:
+    """What moved the peak of the metric that is shown: the model run again with each metric as usual."""
+    if isinstance(explanation, str):
+        return markup.panel("Drivers", markup.notice(explanation, "bad"))
+    found = next((one for one in explanation.drivers if one.target == shown), None)
+    if found is None:
+        return markup.panel("Drivers", markup.notice(explanation.note if not explanation.drivers else NOT_A_TARGET))
+    rows: list[list[markup.Piece]] = [
+        [one.metric, words.change(one.effect, found.unit)] for one in found.drivers[:MOST_DRIVERS]
+    ]
+    note = f"of the peak of {found.target}: the model again, each metric as usual for {found.hours:g} h"
+    return markup.panel("Drivers", markup.table(["Metric", "Moves the peak by"], rows, numeric=(1,)), note)
 
 
 def _breach(item: schemas.FleetItem) -> list[tuple[str, markup.Piece]]:

@@ -74,6 +74,12 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{number}{_SUFFIX.get(unit, f' {unit}')}"
 
 
+def change(value: float, unit: str) -> str:
+    """A difference of a contract unit, with its sign."""
+    size = quantity(abs(value), unit)
+    return size if size.startswith("<") else f"{'+' if value >= 0 else '−'}{size}"
+
+
 def metric_value(metric: str, value: float | None) -> str:
     """A value of a contract metric for people."""
     return quantity(value, UNITS.get(metric, ""))

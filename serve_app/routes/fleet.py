@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from fleetcast import __version__
 from fleetcast.contract.metrics import metric as contract_metric
 from fleetcast.contract.vocabulary import VERSION
+from fleetcast.forecast.explanation import Explanation
 from serve_app.history import HistoryInfo
 from serve_app.schemas import (
     ClockInfo,
@@ -80,6 +81,15 @@ async def fleet(
 async def forecast(name: str, caller: Reader, needed: Needed) -> ServerForecast:
     """The last cycle's forecast of a server; step 1 is one step after the origin."""
     found: ServerForecast | None = await ask(needed.watcher.forecast.remote(name))
+    if found is None:
+        raise NoSuchThingError(f"no forecast cycle has seen a server {name!r}; GET /v1/fleet lists those it saw")
+    return found
+
+
+@router.get("/servers/{name}/explain")
+async def explain(name: str, caller: Reader, needed: Needed) -> Explanation:
+    """Why a server's last forecast is what it is: drivers of each target's peak, attention, weights of the inputs."""
+    found: Explanation | None = await ask(needed.watcher.explain.remote(name))
     if found is None:
         raise NoSuchThingError(f"no forecast cycle has seen a server {name!r}; GET /v1/fleet lists those it saw")
     return found

@@ -21,6 +21,7 @@ from websockets.sync.client import connect as connect_socket
 
 from fleetcast.clock import ClockSpec
 from fleetcast.dataset.reader import Dataset
+from fleetcast.forecast.explanation import Explanation
 from fleetcast.settings import AlertSettings, ServiceSettings
 from fleetcast.simulate.live import LiveFleet
 from fleetcast.store.engine import open_store
@@ -228,6 +229,7 @@ def test_whoami_tells_the_name_and_scopes(running: Running) -> None:
     ("path", "status"),
     [
         ("/v1/servers/nobody/forecast", 404),
+        ("/v1/servers/nobody/explain", 404),
         ("/v1/servers/nobody/history", 404),
         ("/v1/servers/..%2F..%2Fetc%2Fpasswd/history", 404),
         ("/v1/trends?metric=nonsense", 422),
@@ -342,10 +344,37 @@ def test_the_served_quantiles_are_those_of_the_bundle_over_all_samples(
         np.testing.assert_allclose(np.array(served, dtype=float), expected, atol=1e-6)
 
 
+def test_the_served_explanation_is_that_of_the_bundle_over_all_samples(
+    filled: Running, tiny_bundle: Path, tiny_dataset: Path
+) -> None:
+    from fleetcast.forecast.explain import explain
+    from fleetcast.forecast.forecaster import Forecaster
+
+    dataset = Dataset.open(tiny_dataset)
+    live, name = LiveFleet.of_dataset(tiny_dataset), dataset.manifest.servers[2]
+    served = Explanation.model_validate(filled.get(f"/v1/servers/{name}/explain"))
+    rows, planned = live.rows(dataset.manifest.start, served.origin), live.maintenance(served.origin)
+    fleet = arrays_from_table(rows, maintenance=planned, timezone=dataset.manifest.timezone)
+    wanted = explain(Forecaster.load(tiny_bundle), fleet, name, served.origin)
+    assert (served.source, served.model, served.profile) == ("model", wanted.model, wanted.profile)
+    assert served.weights is not None
+    assert wanted.weights is not None
+    assert served.weights.encoder == pytest.approx(wanted.weights.encoder, abs=1e-5)
+    assert [one.start for one in served.weights.past] == [one.start for one in wanted.weights.past]
+    for found, expected in zip(served.drivers, wanted.drivers, strict=True):
+        effects = [{one.metric: one.effect for one in side.drivers} for side in (found, expected)]
+        for metric in effects[0] | effects[1]:
+            assert effects[0].get(metric, 0) == pytest.approx(effects[1].get(metric, 0), abs=1e-5)
+        assert found.peak == pytest.approx(expected.peak, abs=1e-5)
+
+
 def test_a_server_with_too_little_history_falls_back_and_says_why(filled: Running) -> None:
     found = filled.get(f"/v1/servers/{NEWCOMER}/forecast")
     assert found["source"] in {"fallback", "none"}
     assert "needed" in found["reason"] or "no sample" in found["reason"]
+    why = filled.get(f"/v1/servers/{NEWCOMER}/explain")
+    assert (why["weights"], why["drivers"]) == (None, [])
+    assert "model did not make" in why["note"] or "no forecast" in why["note"]
     item = _item(filled, NEWCOMER)
     assert item is not None
     assert (item["source"], item["reason"]) == (found["source"], found["reason"])

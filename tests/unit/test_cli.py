@@ -22,6 +22,7 @@ COMMANDS = [
     ["train"],
     ["backtest"],
     ["forecast"],
+    ["explain"],
     ["models", "list"],
     ["models", "show"],
     ["models", "promote"],

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleetcast.cost.report import AssumptionsView, CostReport, Estimate
+from fleetcast.forecast.explanation import Driver, Drivers, Explanation
 from fleetcast.settings import CostSettings
 from serve_app import schemas
 from serve_app.dashboard import cost, header
 from serve_app.dashboard.fan import bands, fan_figure
 from serve_app.dashboard.heatmap import heatmap_figure
+from serve_app.dashboard.risks import drivers_panel
 from serve_app.dashboard.trends import trend_figure
 
 ORIGIN = datetime(2026, 1, 12, 14, 35, tzinfo=UTC)
@@ -156,3 +158,27 @@ def test_the_header_says_whether_forecasts_come_from_the_model(ready: bool) -> N
     assert "2 of 3 servers forecast by the model, 1 by the fallback" in shown
     assert ("the newest sample is &lt;old&gt;" in shown) == (not ready)
     assert "simulated clock, 60 × real time" in shown
+
+
+def explanation(source: str, note: str, *drivers: Drivers) -> Explanation:
+    return Explanation(
+        server="ppml0001", profile="ml_compute", origin=ORIGIN, model="run", source=source, note=note, drivers=drivers
+    )
+
+
+def test_drivers_are_the_models_and_an_untrained_forecast_has_none() -> None:
+    found = Drivers(
+        target="cpu_utilization", unit="1", level=0.9, peak=0.9, peak_step=12, hours=4.0,
+        drivers=(
+            Driver(metric="cpu_user", effect=0.12, without=0.78, edited=48),
+            Driver(metric="cpu_iowait", effect=-0.03, without=0.93, edited=48),
+            Driver(metric="memory_used", effect=0.0002, without=0.8998, edited=48),
+        ),
+    )  # fmt: skip
+    shown = str(drivers_panel(explanation("model", "The model made this forecast.", found), "cpu_utilization"))
+    assert shown.index("+12 %") < shown.index("−3.0 %") < shown.index("&lt; 0.1 %")
+    assert "as usual for 4 h" in shown
+    note = "The model did not make this forecast, the untrained fallback did: no sample for 40 min."
+    assert note in str(drivers_panel(explanation("fallback", note), "cpu_utilization"))
+    assert "does not forecast" in str(drivers_panel(explanation("model", "", found), "cpu_user"))
+    assert "try again" in str(drivers_panel("no answer; try again", "cpu_utilization"))

@@ -15,6 +15,7 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ContractError, IncompatibleError
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import ForecastArrays
+from fleetcast.model.base import ResidualBase
 from fleetcast.model.bundle import Bundle
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from tests.unit.test_model import bundle_of
@@ -162,3 +163,15 @@ def test_save_load_forecast_gives_the_same_bits(forecaster: Forecaster, fleet: F
     origin = fleet.time_at(fleet.steps - 1)
     loaded = Forecaster.load(tmp_path / "bundle").forecast(fleet, origin)
     np.testing.assert_array_equal(loaded.quantiles, forecaster.forecast(fleet, origin).quantiles)
+
+
+def test_a_young_servers_base_is_that_of_its_own_samples(forecaster: Forecaster, fleet: FleetArrays) -> None:
+    """Steps before a server's first sample are no calm that narrows its band: as if the data began with it."""
+    origin, young = fleet.time_at(fleet.steps - 1), fleet.slice(fleet.steps - 300, fleet.steps).of_servers([0])
+    values = fleet.values[:1].copy()
+    values[:, :-300] = np.nan
+    late = forecaster.history(replace(fleet.of_servers([0]), values=values), origin)
+    alone = ResidualBase(young.select(forecaster.spec.targets), young.start, 96, forecaster.spec.levels)
+    expected = alone.at(np.array([0]), np.array([299]))
+    np.testing.assert_array_equal(forecaster.inputs(late)["base"].numpy(), expected)
+    assert (expected[0, :, :, -1] > expected[0, :, :, 0]).all()
