@@ -134,6 +134,11 @@ def join(parts: Sequence[Sums]) -> Sums:
     return kind(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(kind)))
 
 
+def pick(sums: Sums, rows: npt.NDArray[np.integer]) -> Sums:
+    """The sums of these servers, in this order."""
+    return type(sums)(*(getattr(sums, field.name)[rows] for field in fields(sums)))
+
+
 def _scaled(absolute: Floats, known: npt.NDArray[np.bool_], scale: Floats, starts: npt.NDArray[np.int64]) -> Floats:
     """Mean error over the horizon and by bucket over the scale, [server, metric, 1 + bucket]; 0 where there is none."""
     sums = np.add.reduceat(absolute, starts, axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from fleetcast.evaluation.comparison import best_rival, compare, ratio
 from fleetcast.evaluation.figures import BacktestReport, Figures, Row, Scope, Section, Slice
 from fleetcast.evaluation.metrics import pit_shares
 from fleetcast.evaluation.rivals import LIMITS
-from fleetcast.evaluation.scores import bands_of, bucket_names
+from fleetcast.evaluation.scores import bands_of, bucket_names, pick
 
 Rows = npt.NDArray[np.bool_]
 Kind = TypeVar("Kind", bound=Figures)
@@ -27,11 +28,12 @@ def summarise(
     fingerprint: str = "",
     sections: Sequence[Section] = (),
 ) -> BacktestReport:
-    """The figures of a backtest.
+    """The figures of a backtest; they do not depend on the order of the servers.
 
     `about` names the model and the data; `seen` [server] says which servers training saw, None where it is not known;
     `sections` are what other scorings add.
     """
+    result, seen = _in_order(result, seen)
     drawn = _resampled(result)
     rows = [row for column in range(len(result.metrics)) for row in _metric_rows(result, column, drawn)]
     comparisons = compare(rows, drawn, result.metrics)
@@ -57,6 +59,19 @@ def summarise(
         fingerprint=fingerprint,
         sections=list(sections),
     )
+
+
+def _in_order(result: BacktestResult, seen: Rows | None) -> tuple[BacktestResult, Rows | None]:
+    """The servers by name: sums are then rounded alike and the bootstrap draws the same servers."""
+    order = np.argsort(np.array(result.servers, dtype=object), kind="stable")
+    ordered = replace(
+        result,
+        servers=tuple(result.servers[row] for row in order),
+        profiles=tuple(result.profiles[row] for row in order),
+        truth=pick(result.truth, order),
+        scores={name: pick(scores, order) for name, scores in result.scores.items()},
+    )
+    return ordered, None if seen is None else seen[order]
 
 
 def _resampled(result: BacktestResult) -> bootstrap.Resampled:

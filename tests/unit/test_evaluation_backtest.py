@@ -118,6 +118,12 @@ def test_permuting_servers_permutes_every_score():
             np.testing.assert_array_equal(getattr(scores, field)[order], getattr(permuted.scores[name], field))
 
 
+def test_the_report_does_not_depend_on_the_order_of_the_servers():
+    fleet = make_fleet()
+    straight = summarise(run_backtest(make_forecaster(), fleet, 2, HORIZON))
+    assert summarise(run_backtest(make_forecaster(), fleet.of_servers([2, 0, 3, 1]), 2, HORIZON)) == straight
+
+
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_the_figures_do_not_depend_on_the_chunks(size):
     fleet = make_fleet(servers=7)
@@ -163,6 +169,17 @@ def test_figures_are_those_of_the_metrics_on_all_windows():
         assert report.scopes[column].points == known.sum()
         best = min(row.wql for row in report.rows_of(metric) if row.forecaster != "model")
         assert model.wql_ratio == pytest.approx(model.wql / best)
+
+
+def test_the_unit_of_a_metric_does_not_change_its_weight():
+    fleet = make_fleet()
+    values = fleet.values * np.array([1, 2**20], np.float32)
+    plain, scaled = (
+        summarise(run_backtest(make_forecaster(), one, 3, HORIZON)) for one in (fleet, replace(fleet, values=values))
+    )
+    for before, after in zip(plain.comparisons, scaled.comparisons, strict=True):
+        assert after.wql_ratio == pytest.approx(before.wql_ratio, rel=1e-4)
+        assert after.mase_ratio == pytest.approx(before.mase_ratio, rel=1e-4)
 
 
 def test_a_server_without_a_forecast_is_scored_for_nobody_and_counted():
