@@ -51,7 +51,7 @@ def backtest(
     else:
         from fleetcast.evaluation.report import tables
 
-        Console(width=190).print(tables(report))
+        Console(width=140).print(tables(report))
         say(f"report, figures and forecasts: {out}")
 
 

@@ -48,11 +48,12 @@ def horizon_figure(report: BacktestReport) -> bytes:
             ours = forecaster == MODEL_NAME
             colour = MODEL_COLOUR if ours else RIVAL_COLOURS[(number - 1) % len(RIVAL_COLOURS)]
             values = [np.nan if loss is None else loss for loss in losses]
-            axes.plot(names, values, color=colour, linewidth=2.2 if ours else 1.0, marker=".", label=forecaster)
+            width, above = (2.2, 3) if ours else (1.0, 2)
+            axes.plot(names, values, color=colour, linewidth=width, zorder=above, marker=".", label=forecaster)
         axes.set_title(scope.metric, fontsize=9, loc="left")
-        axes.set_ylim(bottom=0)
+        axes.set_yscale("log")
     figure.supxlabel("time from the origin", fontsize=9)
-    figure.supylabel("weighted quantile loss", fontsize=9)
+    figure.supylabel("weighted quantile loss, log scale", fontsize=9)
     return _png(figure)
 
 
@@ -61,7 +62,7 @@ def _grid(report: BacktestReport) -> tuple[Figure, Sequence[Axes]]:
     count = len(report.scopes)
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.2 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(max(4.6 * columns, 6.0), 3.2 * rows + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     grid: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for number, axes in enumerate(grid):
@@ -79,8 +80,8 @@ def _png(figure: Figure) -> bytes:
     }
     if handles:
         figure.legend(
-            list(handles.values()), list(handles), loc="outside upper center", ncols=min(len(handles), 5),
-            frameon=False, fontsize=8,
+            list(handles.values()), list(handles), loc="outside upper center", frameon=False, fontsize=8,
+            ncols=max(int(figure.get_figwidth() // 2), 1),
         )  # fmt: skip
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -53,12 +53,14 @@ def write_report(
 
 
 def tables(report: BacktestReport) -> Group:
-    """The report for a terminal: a table for each metric, the comparison, added sections and the notes."""
+    """The report for a terminal: a table for each metric with the main columns, the comparison, sections and notes."""
     parts: list[Table | Text] = [Text(line) for line in wording.facts(report)]
     for scope in report.scopes:
         rows = report.rows_of(scope.metric)
         bold = next((number for number, row in enumerate(rows) if row.forecaster == MODEL_NAME), None)
-        parts.append(_rich_table(wording.title(scope), wording.HEADINGS, [wording.cells(row) for row in rows], bold))
+        cells = [wording.cells(row) for row in rows]
+        headings, *shown = [[line[column] for column in wording.ON_TERMINAL] for line in (wording.HEADINGS, *cells)]
+        parts.append(_rich_table(wording.title(scope), headings, shown, bold))
     compared = [wording.comparison_cells(item) for item in report.comparisons]
     parts.append(_rich_table(None, wording.COMPARISON_HEADINGS, compared))
     for section in report.sections:

@@ -155,7 +155,7 @@ def _peak_loss(
     """Pinball loss of the window's highest value, [server, metric, level].
 
     Of the same steps the highest of each quantile is its forecast: the quantile of the maximum when all steps move
-    together (comonotone), the upper end of what any dependence gives.
+    together (comonotone). Any other dependence has a higher one, since P(max <= x) <= min over steps of P(y <= x).
     """
     truth = np.fmax.reduce(kept, axis=-1)
     forecast = np.where(known[..., None], quantiles, -np.inf).max(axis=-2)

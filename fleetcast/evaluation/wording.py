@@ -25,6 +25,7 @@ HEADINGS = (
     "peak WQL",
     "/ best rival",
 )
+ON_TERMINAL = (0, 1, 3, 5, 7, 8, 9, 11, 13, 14)  # columns that fit
 COMPARISON_HEADINGS = (
     "model / rival, geometric mean over metrics",
     "WQL",
@@ -40,7 +41,7 @@ EXPLANATION = (
     "seasonal naive forecast (1 day) in the past; mean over server windows, median over servers. Below 1 against a "
     "rival is better. 95 %: bootstrap over servers.",
     "Peak: the highest value of a window against the highest of each quantile, which is the quantile of the peak if "
-    "all steps move together; where they do not, it is too high.",
+    "all steps move together; where they do not, it is too low.",
     "Oracle and reference are limits on simulated data, not rivals. Way to the oracle: (rival - model) / (rival - "
     "oracle) in WQL.",
 )
@@ -107,7 +108,8 @@ def level_cells(row: Row) -> list[str]:
 
 
 def comparison_cells(item: Comparison) -> list[str]:
-    """A rival under `COMPARISON_HEADINGS`."""
+    """A rival under `ON_TERMINAL = (0, 1, 3, 5, 7, 8, 9, 11, 13, 14)  # columns that fit
+    COMPARISON_HEADINGS`."""
     return [
         f"{item.rival} (limit)" if item.is_limit else item.rival,
         number(item.wql_ratio, 3),
