@@ -35,7 +35,8 @@ def backtest(
         None, help="Steps between the last origin fitted on and the first scored; at least and by default the horizon."
     ),
     rivals: str | None = typer.Option(
-        None, help="Rivals between commas: untrained (the default), names, lightgbm, oracle, reference, none."
+        None,
+        help="Between commas: untrained (the default), its names, lightgbm, auto_theta, oracle, reference, none.",
     ),
     trained_on: str | None = typer.Option(None, help="The dataset that the bundle was trained on, if another one."),
     unseen: bool = typer.Option(False, help="Score only servers that training never saw."),
@@ -71,7 +72,7 @@ def run_report(
     """Run a backtest with a progress bar, write its report and record its figures in the bundle."""
     from fleetcast.dataset.reader import Dataset
     from fleetcast.evaluation.backtest import run_backtest
-    from fleetcast.evaluation.catalogue import make_rivals, rival_names
+    from fleetcast.evaluation.catalogue import make_rivals, make_scorings, rival_names
     from fleetcast.evaluation.forecast_file import ForecastFile
     from fleetcast.evaluation.levels import checked_levels
     from fleetcast.evaluation.report import write_report
@@ -91,6 +92,7 @@ def run_report(
     origins = rolling_origins(source.start, source.steps, manifest.horizon, windows, stride, manifest.cutoff, purge)
     fitted = source if learnt is None else DatasetSource(learnt)
     made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], say)
+    scorings = make_scorings(names, source, origins)
     with _progress() as bar, ForecastFile(out, chosen) as file:
         task = bar.add_task("servers", total=len(source.servers))
         result = run_backtest(
@@ -102,7 +104,7 @@ def run_report(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             rivals=made,
             purge=purge,
-            listeners=[file],
+            listeners=[file, *scorings],
         )
     about = {
         "model": f"{manifest.run} ({manifest.preset}, {manifest.parameters:,} parameters)",
@@ -110,7 +112,7 @@ def run_report(
         "data": f"{data} ({len(source.servers)} servers, fingerprint {dataset.manifest.fingerprint[:12]})",
     }
     kept = None if seen is None else seen[source.keep]
-    report = write_report(result, forecaster, source, out, about, kept, dataset.manifest.fingerprint)
+    report = write_report(result, forecaster, source, out, about, kept, dataset.manifest.fingerprint, scorings)
     update_manifest(model, evaluation=_figures(report))
     return report
 
@@ -143,7 +145,9 @@ def _figures(report: BacktestReport) -> dict[str, Any]:
     """What a bundle carries of its backtest: how much was scored, and the ratios to the rivals."""
     ratios = {f"wql_vs_{item.rival}": item.wql_ratio for item in report.comparisons}
     ratios |= {f"mase_vs_{item.rival}": item.mase_ratio for item in report.comparisons}
-    return {"windows": report.windows, "stride": report.stride, **ratios}
+    closed = {f"closed_from_{item.rival}": item.closed for item in report.comparisons if item.closed is not None}
+    scope = {"windows": report.windows, "stride": report.stride, "best_rival": report.best_rival}
+    return {**scope, **ratios, **closed}
 
 
 def forecast(

@@ -9,15 +9,17 @@ from fleetcast.dataset.manifest import Manifest
 from fleetcast.errors import UsageError
 from fleetcast.evaluation.gradient import GradientRival
 from fleetcast.evaluation.limits import OracleRival, ReferenceRival
-from fleetcast.evaluation.protocol import ForecasterManifest, Rival
+from fleetcast.evaluation.protocol import ForecasterManifest, Rival, Scoring
 from fleetcast.evaluation.rivals import ORACLE, REFERENCE, UNTRAINED
+from fleetcast.evaluation.sampled import SampledRival, auto_theta_command
 from fleetcast.evaluation.source import FleetSource
+from fleetcast.evaluation.splits import Origins
 from fleetcast.simulate.frozen import frozen_evaluation
 from fleetcast.simulate.spec import spec_of_source
 
-LIGHTGBM = "lightgbm"
+LIGHTGBM, AUTO_THETA = "lightgbm", "auto_theta"
 GROUPS = {"untrained": tuple(UNTRAINED), "none": ()}
-NAMES = (*UNTRAINED, LIGHTGBM, ORACLE, REFERENCE)
+NAMES = (*UNTRAINED, LIGHTGBM, ORACLE, REFERENCE, AUTO_THETA)
 
 
 def rival_names(words: Sequence[str] | None) -> tuple[str, ...]:
@@ -66,3 +68,11 @@ def make_rivals(
             history = int((first_origin - dataset.start).total_seconds()) // dataset.step_seconds + 1
             rivals[REFERENCE] = ReferenceRival.fit(spec, frozen_evaluation().corpus, model.horizon, history)
     return rivals
+
+
+def make_scorings(names: Sequence[str], source: FleetSource, origins: Origins) -> list[Scoring]:
+    """What is scored besides the forecasts of all servers, a section of the report each.
+
+    `names` are the rivals asked for. Raises `UsageError` when one cannot be had here.
+    """
+    return [SampledRival(AUTO_THETA, auto_theta_command(), source.servers, origins)] if AUTO_THETA in names else []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.evaluation.figures import Section
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.windows.arrays import FleetArrays
 
@@ -62,3 +63,13 @@ class Listener(Protocol):
         `fleet` is the whole time axis, truth included; `forecasts` has the model's forecast of its servers for each
         origin, at the levels of the backtest, in time order. Nothing may be changed.
         """
+
+
+class Scoring(Listener, Protocol):
+    """A listener that adds a section to the report; `catalogue.make_scorings` says which there are."""
+
+    def section(self) -> Section:
+        """What it found, asked for once after the last chunk."""
+
+    def images(self) -> Mapping[str, bytes]:
+        """PNG files by the names that the section's `images` mention."""

@@ -15,9 +15,9 @@ from fleetcast.dataset.storage import Storage
 from fleetcast.evaluation import wording
 from fleetcast.evaluation.backtest import MODEL_NAME, BacktestResult
 from fleetcast.evaluation.fans import sample_fans
-from fleetcast.evaluation.figures import BacktestReport, Section
+from fleetcast.evaluation.figures import BacktestReport
 from fleetcast.evaluation.plots import calibration_figure, horizon_figure
-from fleetcast.evaluation.protocol import Forecaster
+from fleetcast.evaluation.protocol import Forecaster, Scoring
 from fleetcast.evaluation.source import ArraysSource, FleetSource
 from fleetcast.evaluation.summary import summarise
 from fleetcast.windows.arrays import FleetArrays
@@ -33,19 +33,21 @@ def write_report(
     about: dict[str, str] | None = None,
     seen: npt.NDArray[np.bool_] | None = None,
     fingerprint: str = "",
-    sections: Sequence[Section] = (),
+    scorings: Sequence[Scoring] = (),
 ) -> BacktestReport:
     """Write `report.json`, `report.md` and the PNG figures into the folder `out`, each whole or not at all.
 
-    `forecaster` and `fleet` are those of the backtest: the fans are drawn from them. The rest is as in `summarise`.
+    `forecaster` and `fleet` are those of the backtest: the fans are drawn from them. `scorings` listened to it and add
+    their sections and images. The rest is as in `summarise`.
     `report.json` comes last: where it is, the others are. Returns the figures.
     """
-    report = summarise(result, about, seen, fingerprint, sections)
+    report = summarise(result, about, seen, fingerprint, [scoring.section() for scoring in scorings])
     source = ArraysSource(fleet) if isinstance(fleet, FleetArrays) else fleet
     storage = Storage(out)
     storage.create()
     made = (calibration_figure(report), horizon_figure(report), sample_fans(result, forecaster, source))
-    for name, content in zip(IMAGES, made, strict=True):
+    images = dict(zip(IMAGES, made, strict=True))
+    for name, content in (pair for some in (images, *(one.images() for one in scorings)) for pair in some.items()):
         storage.write_bytes(name, content)
     storage.write_bytes("report.md", markdown(report).encode())
     storage.write_bytes("report.json", (report.model_dump_json(indent=1) + "\n").encode())

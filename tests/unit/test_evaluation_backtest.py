@@ -226,14 +226,26 @@ def test_overlapping_windows_are_told():
     assert not run_backtest(make_forecaster(), make_fleet(), 3, None).notes
 
 
+class Counting(Kept):
+    """A scoring that adds a section."""
+
+    def section(self):
+        count = sum(map(len, self.chunks))
+        return Section(title="Incidents", text=["of a kind"], images=["count.png"], data={"forecasts": count})
+
+    def images(self):
+        return {"count.png": b"\x89PNG"}
+
+
 def test_the_report_is_written_whole(tmp_path):
     folder, fleet, forecaster = tmp_path / "report", make_fleet(), make_forecaster()
-    added = Section(title="Incidents", text=["of a kind"], headings=["a", "b"], rows=[["1", "2"]], data={"b": 2})
+    added = Counting()
     with ForecastFile(folder, LEVELS) as file:
-        result = run_backtest(forecaster, ArraysSource(fleet, 3), 2, HORIZON, listeners=[file])
+        result = run_backtest(forecaster, ArraysSource(fleet, 3), 2, HORIZON, listeners=[file, added])
     seen = np.array([True, True, False, False])
     report = write_report(result, forecaster, fleet, folder, {"model": "runs/a"}, seen, "abc", [added])
-    images = ["calibration.png", "fans.png", "horizon.png"]
+    images = ["calibration.png", "count.png", "fans.png", "horizon.png"]
+    assert report.sections[0].data == {"forecasts": 2 * 2}
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*images, "forecasts.parquet", "report.json", "report.md"]
     )
