@@ -24,8 +24,14 @@ class Figures(BaseModel):
     coverage_96: float | None = Field(description="share of points in [q0.02, q0.98]")
     width_80: float | None = Field(description="mean of q0.9 - q0.1, in the metric's unit")
     width_96: float | None = Field(description="mean of q0.98 - q0.02, in the metric's unit")
+    peak_wql: float | None = Field(description="2 x pinball of the peak over the horizon / sum of |peak|")
+    peak_pinball: float | None = Field(description="mean pinball loss of the peak over windows and levels")
+    pinball_by_level: dict[str, float | None]
+    peak_pinball_by_level: dict[str, float | None]
+    pit: list[float] | None = Field(description="share of points in each bin of the PIT histogram, below q first")
     wql_ratio: float | None = Field(None, description="wql / that of the best rival")
     mase_ratio: float | None = Field(None, description="mase_mean / that of the best rival")
+    peak_ratio: float | None = Field(None, description="peak_wql / that of the best rival")
 
 
 class Row(Figures):
@@ -33,17 +39,14 @@ class Row(Figures):
 
     wql_interval: Interval | None = Field(None, description="95 % bootstrap interval over servers")
     mase_interval: Interval | None = Field(None, description="95 % bootstrap interval over servers")
-    peak_wql: float | None = Field(description="2 x pinball of the peak over the horizon / sum of |peak|")
-    peak_pinball: float | None = Field(description="mean pinball loss of the peak over windows and levels")
-    peak_ratio: float | None = Field(None, description="peak_wql / that of the best rival")
     fallback_share: float | None = Field(description="share of server windows forecast by the fallback; model only")
-    pinball_by_level: dict[str, float | None]
-    peak_pinball_by_level: dict[str, float | None]
-    pit: list[float] | None = Field(description="share of points in each bin of the PIT histogram, below q first")
 
 
 class Slice(Figures):
-    """One forecaster on one metric, for a profile, a bucket of leads, or servers seen in training or not."""
+    """One forecaster on one metric, for a profile, a bucket of leads, or servers seen in training or not.
+
+    A bucket of leads has no peak: the peak is that of the whole horizon.
+    """
 
     axis: str = Field(description="`profile`, `lead` or `servers`")
     name: str

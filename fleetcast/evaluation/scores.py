@@ -6,6 +6,7 @@ servers stay apart, so that chunks of servers can be joined and servers resample
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -49,8 +50,8 @@ class Scores:
 
     `pinball` [..., bucket, level]; `scaled` [..., 1 + bucket] sums over origins the mean error of the median over the
     seasonal scale; `inside` and `width` [..., band, bucket] are the steps within each of `bands_of(levels)` and the
-    bands' widths; `pit` [..., level + 1] is the PIT histogram (see `metrics.pit_counts`); `peak` [..., level] is the
-    pinball loss of the highest value of each window.
+    bands' widths; `pit` [..., bucket, level + 1] is the PIT histogram (see `metrics.pit_counts`); `peak` [..., level]
+    is the pinball loss of the highest value of each window.
     """
 
     pinball: Floats
@@ -117,7 +118,7 @@ def score(kept: Values, quantiles: Values, levels: Sequence[float], scale: Float
         _scaled(absolute, known, scale, starts),
         _stack_bands(inside, (*kept.shape[:2], len(starts))),
         _stack_bands(width, (*kept.shape[:2], len(starts))),
-        pit_counts(kept, quantiles, levels),
+        np.stack([pit_counts(kept[..., some], quantiles[..., some, :], levels) for some in _buckets(starts)], axis=2),
         _peak_loss(kept, known, quantiles, levels),
     )
 
@@ -165,6 +166,10 @@ def _peak_loss(
 
 def _starts(horizon: int) -> npt.NDArray[np.int64]:
     return np.array((0, *bucket_edges(horizon)[:-1]), dtype=np.int64)
+
+
+def _buckets(starts: npt.NDArray[np.int64]) -> list[slice]:
+    return [slice(first, last) for first, last in itertools.pairwise((*starts.tolist(), None))]
 
 
 def _stack_bands(parts: list[Floats], shape: tuple[int, ...]) -> Floats:

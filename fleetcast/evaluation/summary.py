@@ -95,14 +95,13 @@ def _scope(result: BacktestResult, metric: str, column: int) -> Scope:
 
 def _metric_rows(result: BacktestResult, column: int, drawn: bootstrap.Resampled) -> list[Row]:
     """The rows of one metric, with intervals and the ratios to the best rival."""
-    rows = [_row(result, name, column, drawn) for name in result.scores]
-    peaks = _ratios_to_best(rows, "peak_wql")
-    return _with_ratios([row.model_copy(update={"peak_ratio": peak}) for row, peak in zip(rows, peaks, strict=True)])
+    return _with_ratios([_row(result, name, column, drawn) for name in result.scores])
 
 
 def _with_ratios(rows: list[Kind]) -> list[Kind]:
-    found = zip(rows, _ratios_to_best(rows, "wql"), _ratios_to_best(rows, "mase_mean"), strict=True)
-    return [row.model_copy(update={"wql_ratio": wql, "mase_ratio": mase}) for row, wql, mase in found]
+    figures = {"wql_ratio": "wql", "mase_ratio": "mase_mean", "peak_ratio": "peak_wql"}
+    ratios = {name: _ratios_to_best(rows, figure) for name, figure in figures.items()}
+    return [row.model_copy(update={name: found[at] for name, found in ratios.items()}) for at, row in enumerate(rows)]
 
 
 def _ratios_to_best(rows: Sequence[Figures], figure: str) -> list[float | None]:
@@ -115,21 +114,11 @@ def _ratios_to_best(rows: Sequence[Figures], figure: str) -> list[float | None]:
 
 
 def _row(result: BacktestResult, name: str, column: int, drawn: bootstrap.Resampled) -> Row:
-    truth, scores, levels = result.truth, result.scores[name], result.levels
-    by_level = scores.pinball[:, column].sum(axis=(0, 1))
-    peaks, peak_by_level = float(truth.peaks[:, column].sum()), scores.peak[:, column].sum(axis=0)
-    points, pit = float(truth.points[:, column].sum()), scores.pit[:, column].sum(axis=0)
-    peak_weight = len(levels) * float(truth.peak_weight[:, column].sum())
     return Row(
         **_figures(result, name, column),
-        wql_interval=bootstrap.interval(drawn.wql(name, len(levels))[:, column]),
+        wql_interval=bootstrap.interval(drawn.wql(name, len(result.levels))[:, column]),
         mase_interval=bootstrap.interval(drawn.mase(name)[:, column]),
-        peak_wql=ratio(2.0 * float(peak_by_level.sum()), peak_weight),
-        peak_pinball=ratio(float(peak_by_level.sum()), len(levels) * peaks),
         fallback_share=result.fallback_share if name == MODEL_NAME else None,
-        pinball_by_level=_by_level(levels, by_level, points),
-        peak_pinball_by_level=_by_level(levels, peak_by_level, peaks),
-        pit=(pit / pit.sum()).tolist() if pit.sum() else None,
     )
 
 
@@ -164,7 +153,7 @@ def _figures(
     chosen = np.ones(len(result.servers), bool) if rows is None else rows
     buckets = slice(None) if bucket is None else slice(bucket, bucket + 1)
     points = float(truth.points[chosen, column, buckets].sum())
-    loss = float(scores.pinball[chosen, column, buckets].sum())
+    losses = scores.pinball[chosen, column, buckets].sum(axis=(0, 1))
     weight = len(levels) * float(truth.weight[chosen, column, buckets].sum())
     place = 0 if bucket is None else bucket + 1
     mean, median = _mase(scores.scaled[chosen, column, place], truth.windows[chosen, column, place])
@@ -172,15 +161,31 @@ def _figures(
     for number, band in enumerate(bands_of(levels)):
         bands[f"coverage_{band}"] = ratio(float(scores.inside[chosen, column, number, buckets].sum()), points)
         bands[f"width_{band}"] = ratio(float(scores.width[chosen, column, number, buckets].sum()), points)
+    pit = scores.pit[chosen, column, buckets].sum(axis=(0, 1))
     return {
         "metric": result.metrics[column],
         "forecaster": name,
         "points": int(points),
-        "wql": ratio(2.0 * loss, weight),
-        "pinball": ratio(loss, len(levels) * points),
+        "wql": ratio(2.0 * float(losses.sum()), weight),
+        "pinball": ratio(float(losses.sum()), len(levels) * points),
+        "pinball_by_level": _by_level(levels, losses, points),
         "mase_mean": mean,
         "mase_median": median,
         **bands,
+        "pit": (pit / pit.sum()).tolist() if pit.sum() else None,
+        **_peaks(result, name, column, chosen if bucket is None else np.zeros_like(chosen)),
+    }
+
+
+def _peaks(result: BacktestResult, name: str, column: int, chosen: Rows) -> dict[str, Any]:
+    """The figures of the peak over the horizon, None where no server is chosen."""
+    truth, levels = result.truth, result.levels
+    losses = result.scores[name].peak[chosen, column].sum(axis=0)
+    count = float(truth.peaks[chosen, column].sum())
+    return {
+        "peak_wql": ratio(2.0 * float(losses.sum()), len(levels) * float(truth.peak_weight[chosen, column].sum())),
+        "peak_pinball": ratio(float(losses.sum()), len(levels) * count),
+        "peak_pinball_by_level": _by_level(levels, losses, count),
     }
 
 

@@ -123,7 +123,18 @@ def comparison_cells(item: Comparison) -> list[str]:
 
 def slice_headings(what: str) -> list[str]:
     """Headings of the slices along an axis."""
-    return [what, "points", "WQL", "/ best rival", "MASE mean", "/ best rival", "MASE median", "in 80 %", "in 96 %"]
+    return [
+        what,
+        "points",
+        "WQL",
+        "/ best rival",
+        "MASE mean",
+        "/ best rival",
+        "MASE median",
+        "in 80 %",
+        "in 96 %",
+        "peak WQL",
+    ]
 
 
 def slice_cells(slices: Sequence[Slice]) -> list[list[str]]:
@@ -139,6 +150,7 @@ def slice_cells(slices: Sequence[Slice]) -> list[list[str]]:
             number(one.mase_median, 3),
             percent(one.coverage_80),
             percent(one.coverage_96),
+            number(one.peak_wql),
         ]
         for one in slices
         if one.forecaster == MODEL_NAME

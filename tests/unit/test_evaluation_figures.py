@@ -124,6 +124,14 @@ def test_buckets_of_leads_partition_the_horizon():
             assert sum(one.points for one in slices) == total.points
             mean = sum(one.pinball * one.points for one in slices) / total.points
             assert mean == pytest.approx(total.pinball)
+            pit = sum(np.array(one.pit) * one.points for one in slices) / total.points
+            np.testing.assert_allclose(pit, total.pit, atol=1e-9)
+            for level, loss in total.pinball_by_level.items():
+                mean = sum(one.pinball_by_level[level] * one.points for one in slices) / total.points
+                assert mean == pytest.approx(loss)
+        assert all(one.peak_wql is None for one in report.slices_of("lead", metric))
+        peaks = [one.peak_pinball for one in report.slices_of("profile", metric)]  # four servers each
+        assert np.mean(peaks) == pytest.approx(total.peak_pinball)
 
 
 def test_the_slice_of_a_lead_is_the_figure_of_those_steps():
