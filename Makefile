@@ -14,7 +14,7 @@ TEST_ENV := env -u RAY_ADDRESS -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test screenshot lint lock clean chromium compiler peers peers-neural
+.PHONY: help setup demo test screenshot lint lock clean chromium compiler peers peers-neural peers-stats
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,13 @@ peers-neural: $(VENV)/peers-neural/installed ## neuralforecast, which brings a P
 $(VENV)/peers-neural/installed: $(VENV)/created benchmarks/peers/neural.lock
 	$(PYTHON) -m venv --clear $(VENV)/peers-neural
 	$(VENV)/peers-neural/bin/python -m pip --disable-pip-version-check install -r benchmarks/peers/neural.lock
+	@touch $@
+
+peers-stats: $(VENV)/peers-stats/installed ## statsforecast, for `fleetcast backtest --rivals auto_theta`
+
+$(VENV)/peers-stats/installed: $(VENV)/created benchmarks/peers/statsforecast.lock
+	$(PYTHON) -m venv --clear $(VENV)/peers-stats
+	$(VENV)/peers-stats/bin/python -m pip --disable-pip-version-check install -r benchmarks/peers/statsforecast.lock
 	@touch $@
 
 compiler:

@@ -53,6 +53,16 @@ def parse_numbers(text: str | None) -> tuple[float, ...] | None:
         raise UsageError(f"{text!r} is not a list of numbers; write for example 0.1,0.5,0.9") from None
 
 
+def parse_count(text: str) -> int | None:
+    """A whole number, or `all`, which is None. Raises `UsageError`."""
+    if text.strip() == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a number of windows; write for example 18, or all") from None
+
+
 def require_local(*paths: Path) -> None:
     """Raise `UsageError` for a URI where only a folder or file of this machine (or a mounted one) will do."""
     for path in paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -14,8 +15,13 @@ from matplotlib.ticker import MultipleLocator
 from fleetcast.contract.metrics import metric as contract_metric
 from fleetcast.contract.thresholds import threshold
 from fleetcast.contract.vocabulary import STEPS_PER_DAY, STEPS_PER_HOUR
-from fleetcast.evaluation.backtest import MODEL_NAME, BacktestResult
+from fleetcast.evaluation.backtest import MODEL_NAME, BacktestResult, model_forecast
 from fleetcast.evaluation.levels import at_levels, column_of
+from fleetcast.evaluation.protocol import Forecaster
+from fleetcast.evaluation.source import FleetSource
+from fleetcast.evaluation.splits import Window
+from fleetcast.forecast.table import ForecastArrays
+from fleetcast.windows.arrays import FleetArrays
 
 BANDS = ((0.02, 0.98, 0.16), (0.1, 0.9, 0.28), (0.25, 0.75, 0.45))
 PLACES = ("lowest", "median", "highest")
@@ -23,19 +29,24 @@ HISTORY_COLOUR, FORECAST_COLOUR, TRUTH_COLOUR = "#3b4252", "#1f77b4", "#111111"
 WARNING_COLOUR, CRITICAL_COLOUR = "#d08700", "#c0392b"
 
 
-def sample_fans(result: BacktestResult) -> bytes:
+def sample_fans(result: BacktestResult, forecaster: Forecaster, source: FleetSource) -> bytes:
     """A PNG: for each metric the servers with the lowest, median and highest loss of the model, in the last window.
 
-    The loss that picks them is the weighted quantile loss over all windows; so the sample is not picked by looks.
+    The loss that picks them is the weighted quantile loss over all windows; so the sample is not picked by looks. They
+    are read and forecast once more.
     """
     metrics = result.metrics
     figure = Figure(figsize=(5.2 * len(PLACES), 3.1 * len(metrics) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(metrics), len(PLACES), squeeze=False)
+    samples = [_sample(result, column) for column in range(len(metrics))]
+    rows = sorted({row for sample in samples for _, row in sample})
+    shown = _Shown.of(result, forecaster, source.of(rows)) if rows else None
     for column, metric in enumerate(metrics):
-        for axes, (place, row) in zip(grid[column], _sample(result, column), strict=False):
-            _draw(axes, result, row, column)
-            axes.set_title(f"{metric} · {result.fleet.servers[row]} · {place} loss", fontsize=9, loc="left")
+        for axes, (place, row) in zip(grid[column], samples[column], strict=False):
+            if shown is not None:
+                _draw(axes, shown, rows.index(row), column)
+                axes.set_title(f"{metric} · {result.servers[row]} · {place} loss", fontsize=9, loc="left")
         for axes in grid[column]:
             axes.set_visible(axes.has_data())
     handles: dict[str, Artist] = {}
@@ -44,7 +55,7 @@ def sample_fans(result: BacktestResult) -> bytes:
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles) or 1, frameon=False
     )
-    origin = result.windows[-1].origin
+    origin = result.origins.times[-1]
     figure.supxlabel(f"hours from the origin, {origin:%Y-%m-%d %H:%M} UTC", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
@@ -52,11 +63,11 @@ def sample_fans(result: BacktestResult) -> bytes:
 
 
 def _sample(result: BacktestResult, column: int) -> list[tuple[str, int]]:
-    """(place, server position) of up to three different servers that the last window has something to show of."""
-    loss = result.scores[MODEL_NAME].pinball[:, :, column].sum(axis=(0, 2))
-    weight = result.truth.weight[:, :, column].sum(axis=0)
-    shown = (weight > 0) & (result.truth.points[-1, :, column] > 0)
-    ranked = np.flatnonzero(shown)[np.argsort(loss[shown] / weight[shown], kind="stable")]
+    """(place, server position) of up to three different servers with a loss."""
+    loss = result.scores[MODEL_NAME].pinball[:, column].sum(axis=(1, 2))
+    weight = result.truth.weight[:, column].sum(axis=1)
+    ranked = np.flatnonzero(weight > 0)
+    ranked = ranked[np.argsort(loss[ranked] / weight[ranked], kind="stable")]
     if not len(ranked):
         return []
     picks = {place: int(ranked[round(at * (len(ranked) - 1))]) for place, at in zip(PLACES, (0, 0.5, 1), strict=True)}
@@ -64,10 +75,23 @@ def _sample(result: BacktestResult, column: int) -> list[tuple[str, int]]:
     return [(place, row) for row, place in reversed(places.items())]
 
 
-def _draw(axes: Axes, result: BacktestResult, row: int, column: int) -> None:
+@dataclass(frozen=True)
+class _Shown:
+    """The last window of some servers, with the model's forecast of it."""
+
+    window: Window
+    forecast: ForecastArrays
+
+    @classmethod
+    def of(cls, result: BacktestResult, forecaster: Forecaster, fleet: FleetArrays) -> _Shown:
+        window = result.origins.windows(fleet)[-1]
+        return cls(window, model_forecast(forecaster, window, result.levels))
+
+
+def _draw(axes: Axes, shown: _Shown, row: int, column: int) -> None:
     """History of a day, truth, median, bands and thresholds of one server and metric in the last window."""
-    window, forecast = result.windows[-1], result.forecasts[-1]
-    metric, levels = result.metrics[column], result.levels
+    window, forecast = shown.window, shown.forecast
+    metric, levels = forecast.metrics[column], forecast.levels
     past = window.input().select((metric,))[row, -STEPS_PER_DAY:, 0]
     truth = window.truth((metric,))[row, 0]
     fan = forecast.quantiles[row, column]
@@ -84,7 +108,8 @@ def _draw(axes: Axes, result: BacktestResult, row: int, column: int) -> None:
     axes.plot(after, at_levels(fan, levels, (0.5,))[:, 0], color=FORECAST_COLOUR, linewidth=1.5, label="median")
     axes.plot(after, truth, color=TRUTH_COLOUR, linewidth=0.9, linestyle=(0, (3, 1.5)), label="truth")
     axes.axvline(0, color="0.6", linewidth=0.8)
-    _frame(axes, metric, forecast.profiles[row], float(np.nanmax(np.concatenate([past, truth, fan[:, -1]]))))
+    known = np.concatenate([past, truth, fan[:, -1]])
+    _frame(axes, metric, forecast.profiles[row], float(np.max(known, initial=0.0, where=~np.isnan(known))))
 
 
 def _frame(axes: Axes, metric: str, profile: str, highest: float) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,6 +71,33 @@ def coverage(truth: Floats, low: Floats, high: Floats) -> float:
     known = ~np.isnan(truth)
     inside = (truth >= low) & (truth <= high)
     return float(inside[known].mean()) if known.any() else float("nan")
+
+
+def pit_counts(truth: Floats, quantiles: Floats, levels: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Histogram of the probability integral transform over the last axis of the truth, [..., level + 1].
+
+    Bin k holds the points between the quantiles k - 1 and k, where a calibrated forecast puts a share of
+    levels[k] - levels[k - 1] (0 below the first, 1 above the last). A point that equals quantiles is spread over all
+    bins that they bound, in proportion to the bins' shares: the non-randomised PIT of a forecast with atoms (Czado,
+    Gneiting and Held, "Predictive model assessment for count data", Biometrics 65, 2009).
+    """
+    bins = len(levels) + 1
+    shares = pit_shares(levels)
+    known = ~np.isnan(truth)
+    below = (quantiles < truth[..., None]).sum(axis=-1)
+    most = (quantiles <= truth[..., None]).sum(axis=-1)
+    rows = np.arange(math.prod(truth.shape[:-1])).reshape(*truth.shape[:-1], 1)
+    places = ((rows * bins + below) * bins + most)[known]
+    pairs = np.bincount(places, minlength=rows.size * bins * bins).reshape(*truth.shape[:-1], bins, bins)
+    first, last, bin_ = np.ogrid[:bins, :bins, :bins]
+    spread = np.where((bin_ >= first) & (bin_ <= last), shares, 0.0)
+    spread /= np.maximum(spread.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
+    return np.asarray(np.tensordot(pairs.astype(np.float64), spread, axes=2))
+
+
+def pit_shares(levels: Sequence[float]) -> npt.NDArray[np.float64]:
+    """The share of points that a calibrated forecast has in each bin of `pit_counts`, [level + 1]."""
+    return np.diff(np.concatenate([[0.0], np.asarray(levels, np.float64), [1.0]]))
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:

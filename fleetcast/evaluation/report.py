@@ -1,128 +1,103 @@
-"""A backtest as text, Markdown, JSON, figure and forecast table."""
+"""A backtest as a terminal table, Markdown, JSON and figures."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fleetcast.contract.metrics import metric as contract_metric
 from fleetcast.dataset.storage import Storage
+from fleetcast.evaluation import wording
 from fleetcast.evaluation.backtest import MODEL_NAME, BacktestResult
 from fleetcast.evaluation.fans import sample_fans
-from fleetcast.evaluation.summary import BacktestReport, Comparison, Row, Scope, summarise
+from fleetcast.evaluation.figures import BacktestReport
+from fleetcast.evaluation.plots import calibration_figure, horizon_figure
+from fleetcast.evaluation.protocol import Forecaster, Scoring
+from fleetcast.evaluation.source import ArraysSource, FleetSource
+from fleetcast.evaluation.summary import summarise
+from fleetcast.windows.arrays import FleetArrays
 
-HEADINGS = (
-    "forecaster",
-    "WQL",
-    "WQL / best rival",
-    "pinball",
-    "MASE mean",
-    "MASE / best rival",
-    "MASE median",
-    "in 80 % band",
-    "in 96 % band",
-    "fallback",
-)
-COMPARISON_HEADINGS = ("model / rival, geometric mean over metrics", "WQL", "MASE")
-EXPLANATION = (
-    "WQL: 2 x pinball over all points and levels / (levels x sum of |truth|). MASE: error of the median / that of the "
-    "seasonal naive forecast (1 day) in the past; mean over server windows, median over servers. Below 1 against a "
-    "rival is better."
-)
+IMAGES = ("calibration.png", "horizon.png", "fans.png")
 
 
 def write_report(
-    result: BacktestResult, out: str | os.PathLike[str], about: dict[str, str] | None = None
+    result: BacktestResult,
+    forecaster: Forecaster,
+    fleet: FleetArrays | FleetSource,
+    out: str | os.PathLike[str],
+    about: dict[str, str] | None = None,
+    seen: npt.NDArray[np.bool_] | None = None,
+    fingerprint: str = "",
+    scorings: Sequence[Scoring] = (),
 ) -> BacktestReport:
-    """Write `report.json`, `report.md`, `fans.png` and `forecasts.parquet` into the folder `out`, each whole or not.
+    """Write `report.json`, `report.md` and the PNG figures into the folder `out`, each whole or not at all.
 
-    `about` names the model and the data and is shown as it is. Returns the figures.
+    `forecaster` and `fleet` are those of the backtest: the fans are drawn from them. `scorings` listened to it and add
+    their sections and images. The rest is as in `summarise`.
+    `report.json` comes last: where it is, the others are. Returns the figures.
     """
-    report = summarise(result, about)
+    report = summarise(result, about, seen, fingerprint, [scoring.section() for scoring in scorings])
+    source = ArraysSource(fleet) if isinstance(fleet, FleetArrays) else fleet
     storage = Storage(out)
     storage.create()
-    storage.write_table("forecasts.parquet", pa.concat_tables([forecast.to_table() for forecast in result.forecasts]))
-    storage.write_bytes("fans.png", sample_fans(result))
+    made = (calibration_figure(report), horizon_figure(report), sample_fans(result, forecaster, source))
+    images = dict(zip(IMAGES, made, strict=True))
+    for name, content in (pair for some in (images, *(one.images() for one in scorings)) for pair in some.items()):
+        storage.write_bytes(name, content)
     storage.write_bytes("report.md", markdown(report).encode())
     storage.write_bytes("report.json", (report.model_dump_json(indent=1) + "\n").encode())
     return report
 
 
 def tables(report: BacktestReport) -> Group:
-    """The report for a terminal: a table for each metric, the comparison and the notes."""
-    parts: list[Table | Text] = [Text(line) for line in _facts(report)]
+    """The report for a terminal: a table for each metric with the main columns, the comparison, sections and notes."""
+    parts: list[Table | Text] = [Text(line) for line in wording.facts(report)]
     for scope in report.scopes:
         rows = report.rows_of(scope.metric)
-        parts.append(_rich_table(_title(scope), HEADINGS, [_cells(row) for row in rows], bold=_model_position(rows)))
-    parts.append(_rich_table(None, COMPARISON_HEADINGS, [_comparison_cells(item) for item in report.comparisons]))
-    parts += [Text(line, style="dim") for line in (EXPLANATION, *report.notes)]
+        bold = next((number for number, row in enumerate(rows) if row.forecaster == MODEL_NAME), None)
+        cells = [wording.cells(row) for row in rows]
+        headings, *shown = [[line[column] for column in wording.ON_TERMINAL] for line in (wording.HEADINGS, *cells)]
+        parts.append(_rich_table(wording.title(scope), headings, shown, bold))
+    compared = [wording.comparison_cells(item) for item in report.comparisons]
+    parts.append(_rich_table(None, wording.COMPARISON_HEADINGS, compared))
+    for section in report.sections:
+        parts += [Text(line) for line in section.text]
+        parts.append(_rich_table(section.title, section.headings, section.rows))
+    parts += [Text(line, style="dim") for line in (*wording.EXPLANATION, *report.notes)]
     return Group(*parts)
 
 
 def markdown(report: BacktestReport) -> str:
-    """The same as a Markdown document."""
-    lines = ["# Backtest", ""]
-    lines += [f"- {line}" for line in _facts(report)]
-    for scope in report.scopes:
-        lines += ["", f"## {_title(scope)}", ""]
-        lines += _markdown_table(HEADINGS, [_cells(row) for row in report.rows_of(scope.metric)])
+    """The same as a Markdown document, with the slices by profile, lead and unseen servers and the figures."""
+    lines = ["# Backtest", "", *(f"- {line}" for line in wording.facts(report))]
     lines += ["", "## Against each rival", ""]
-    lines += _markdown_table(COMPARISON_HEADINGS, [_comparison_cells(item) for item in report.comparisons])
-    lines += ["", EXPLANATION]
-    lines += [line for note in report.notes for line in ("", note)]
-    lines += ["", "![sample fans](fans.png)", ""]
+    lines += _markdown_table(
+        wording.COMPARISON_HEADINGS, [wording.comparison_cells(item) for item in report.comparisons]
+    )
+    for scope in report.scopes:
+        rows = report.rows_of(scope.metric)
+        lines += ["", f"## {wording.title(scope)}", ""]
+        lines += _markdown_table(wording.HEADINGS, [wording.cells(row) for row in rows])
+        lines += ["", "Pinball loss by level, and of the peak over the horizon:", ""]
+        lines += _markdown_table(wording.level_headings(report), [wording.level_cells(row) for row in rows])
+        for axis, what in wording.AXES.items():
+            found = report.slices_of(axis, scope.metric)
+            if found:
+                lines += ["", f"By {what}:", ""]
+                lines += _markdown_table(wording.slice_headings(what), wording.slice_cells(found))
+    for section in report.sections:
+        lines += ["", f"## {section.title}", "", *(line for text in section.text for line in (text, ""))]
+        lines += _markdown_table(section.headings, section.rows) if section.headings else []
+        lines += [line for image in section.images for line in ("", f"![{section.title}]({image})")]
+    lines += ["", "## How to read this", ""]
+    lines += [line for note in (*wording.EXPLANATION, *report.notes) for line in (note, "")]
+    lines += [line for image in IMAGES for line in (f"![{image.removesuffix('.png')}]({image})", "")]
     return "\n".join(lines)
-
-
-def _facts(report: BacktestReport) -> list[str]:
-    """The scope of the backtest in lines."""
-    first, last = (moment.strftime("%Y-%m-%d %H:%M UTC") for moment in (report.origins[0], report.origins[-1]))
-    lines = [f"{key}: {value}" for key, value in report.about.items()]
-    lines.append(
-        f"{report.windows} windows of {report.horizon} steps every {report.stride} steps, origins {first} to {last}, "
-        f"{report.servers} servers"
-    )
-    lines.append("quantile levels " + ", ".join(f"{level:g}" for level in report.levels))
-    lines.append(
-        "forecasts of server windows by source: "
-        + ", ".join(f"{name} {count}" for name, count in report.sources.items())
-    )
-    lines += [f"{count} x {reason}" for reason, count in report.reasons.items()]
-    return lines
-
-
-def _title(scope: Scope) -> str:
-    unit = contract_metric(scope.metric).unit
-    kind = "ratio" if unit == "1" else unit
-    return f"{scope.metric} ({kind}): {scope.points:,} points of {scope.servers} servers"
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        row.forecaster,
-        _number(row.wql),
-        _number(row.wql_ratio, 3),
-        _significant(row.pinball),
-        _number(row.mase_mean, 3),
-        _number(row.mase_ratio, 3),
-        _number(row.mase_median, 3),
-        _percent(row.coverage_80),
-        _percent(row.coverage_96),
-        _percent(row.fallback_share),
-    ]
-
-
-def _comparison_cells(item: Comparison) -> list[str]:
-    return [item.rival, _number(item.wql_ratio, 3), _number(item.mase_ratio, 3)]
-
-
-def _model_position(rows: Sequence[Row]) -> int | None:
-    return next((number for number, row in enumerate(rows) if row.forecaster == MODEL_NAME), None)
 
 
 def _rich_table(title: str | None, headings: Sequence[str], rows: list[list[str]], bold: int | None = None) -> Table:
@@ -137,15 +112,3 @@ def _rich_table(title: str | None, headings: Sequence[str], rows: list[list[str]
 def _markdown_table(headings: Sequence[str], rows: list[list[str]]) -> list[str]:
     rule = ["---", *["--:"] * (len(headings) - 1)]
     return ["| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows)]
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _significant(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"

@@ -9,11 +9,14 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.evaluation.protocol import Rival
 from fleetcast.forecast.table import FALLBACK, NONE, ForecastArrays
-from fleetcast.model.baselines import Baseline
+from fleetcast.model.baselines import BASELINES, Baseline
 from fleetcast.windows.arrays import FleetArrays
 
 NO_SAMPLE = "no sample up to the origin"
+ORACLE, REFERENCE = "oracle", "reference"
+LIMITS = (ORACLE, REFERENCE)  # yardsticks of what is possible on simulated data, not rivals to beat
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,22 @@ class BaselineForecaster:
             tuple(NONE if none else FALLBACK for none in silent),
             tuple(NO_SAMPLE if none else f"baseline {self.name}" for none in silent),
         )
+
+
+@dataclass(frozen=True)
+class BaselineRival:
+    """A baseline as a rival: it forecasts each series from its own past."""
+
+    baseline: Baseline
+
+    def quantiles(
+        self, past: FleetArrays, metrics: Sequence[str], horizon: int, levels: Sequence[float]
+    ) -> npt.NDArray[np.float32]:
+        """As `Rival`."""
+        return rival_quantiles(self.baseline, past.select(metrics).transpose(0, 2, 1), horizon, levels)
+
+
+UNTRAINED: dict[str, Rival] = {name: BaselineRival(baseline) for name, baseline in BASELINES.items()}
 
 
 def rival_quantiles(

@@ -37,41 +37,108 @@ class Window:
         return ahead.transpose(0, 2, 1)
 
 
-def rolling_windows(
-    fleet: FleetArrays, horizon: int, windows: int, stride: int, cutoff: datetime
-) -> tuple[Window, ...]:
-    """The last `windows` origins at distance `stride` steps, in time order; the last horizon ends with the data.
+@dataclass(frozen=True)
+class Origins:
+    """Rolling origins on a time axis of `steps` steps that begins at `start` (Unix seconds), for any of its servers."""
 
-    Raises `LeakageError` when the first origin lies before `cutoff` plus a gap of one horizon, `EvaluationError` when
-    the data is too short, `UsageError` for counts below 1.
+    start: int
+    steps: int
+    positions: tuple[int, ...]
+    horizon: int
+    stride: int
+    purge: int
+
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        """The origins, UTC, ascending."""
+        return tuple(_time(self.start, position) for position in self.positions)
+
+    def windows(self, fleet: FleetArrays) -> tuple[Window, ...]:
+        """A window of the fleet for each origin. Raises `EvaluationError` when it lies on another time axis."""
+        if (fleet.start, fleet.steps) != (self.start, self.steps):
+            raise EvaluationError(f"a fleet of {fleet.steps} steps was given where the origins are of {self.steps}")
+        return tuple(Window(fleet, position, self.horizon) for position in self.positions)
+
+
+def rolling_origins(
+    start: int,
+    steps: int,
+    horizon: int,
+    windows: int | None,
+    stride: int | None,
+    cutoff: datetime,
+    purge: int | None = None,
+    label_steps: int = 0,
+) -> Origins:
+    """The last `windows` origins at distance `stride`, in time order; the last horizon ends with the data.
+
+    Args:
+        start: Unix seconds of the first step of the data.
+        steps: length of the data.
+        horizon: steps ahead that are scored.
+        windows: number of origins; None is as many as fit.
+        stride: steps between origins; None is the horizon, so that no truth is scored twice.
+        cutoff: last time stamp that anything fitted has read, labels included.
+        purge: steps between the last origin that was fitted on (`cutoff` - horizon - label_steps) and the first one
+            here; at least, and by default, horizon + label_steps: then the first origin may be the cutoff itself.
+        label_steps: steps after an outcome that it takes to know it; 0 for values, which are known at once.
+
+    Raises:
+        LeakageError: the purge gap is too small, or the first origin lies within it.
+        EvaluationError: the data is too short.
+        UsageError: counts below 1.
     """
-    if windows < 1 or stride < 1:
+    distance = horizon if stride is None else stride
+    if distance < 1 or (windows is not None and windows < 1):
         raise UsageError(f"windows and stride must be at least 1, found {windows} and {stride}")
-    last = fleet.steps - 1 - horizon
-    first = last - (windows - 1) * stride
-    allowed = max(0, _first_allowed(fleet, cutoff, horizon))
-    fit = max(0, (last - allowed) // stride + 1)
-    if fit >= windows:
-        return tuple(Window(fleet, first + number * stride, horizon) for number in range(windows))
-    advice = f"ask for at most {fit} windows" if fit else "bring later data"
-    if first < 0:
-        raise EvaluationError(
-            f"{windows} windows of {horizon} steps at a stride of {stride} need {horizon + 1 + (windows - 1) * stride} "
-            f"steps, the data has {fleet.steps}; {fit} would fit after the model's cutoff ({_text(cutoff)}): {advice}"
+    least = horizon + label_steps
+    gap = least if purge is None else purge
+    if gap < least:
+        raise LeakageError(
+            f"the purge gap is {gap} steps; it must be at least the horizon ({horizon}) and the label window "
+            f"({label_steps}), {least} steps, or a truth would be scored that was fitted on"
         )
-    gap = timedelta(seconds=horizon * STEP_SECONDS)
-    raise LeakageError(
-        f"the first of {windows} windows would start at {_text(fleet.time_at(first))}, but the model has seen data up "
-        f"to {_text(cutoff)} and the gap is one horizon ({horizon} steps, {gap}): the first origin allowed is "
-        f"{_text(cutoff + gap)}. {fit} windows would fit at a stride of {stride} steps: {advice}, or train with an "
-        f"earlier cutoff"
-    )
+    last = steps - 1 - horizon
+    allowed = _cut(start, cutoff) + gap - least
+    fit = max(0, (last - max(0, allowed)) // distance + 1)
+    count = windows if windows is not None else max(fit, 1)
+    first = last - (count - 1) * distance
+    if fit < count:
+        advice = f"ask for at most {fit} windows" if fit else "bring later data"
+        if first < 0:
+            raise EvaluationError(
+                f"{count} windows of {horizon} steps at a stride of {distance} need "
+                f"{horizon + 1 + (count - 1) * distance} steps, the data has {steps}; {fit} would fit after the "
+                f"model's cutoff ({_text(cutoff)}): {advice}"
+            )
+        raise LeakageError(
+            f"the first of {count} windows would start at {_text(_time(start, first))}, but the model has seen data up "
+            f"to {_text(cutoff)} and the purge gap after the last origin that it was fitted on is {gap} steps "
+            f"({timedelta(seconds=gap * STEP_SECONDS)}): the first origin allowed is {_text(_time(start, allowed))}. "
+            f"{fit} windows would fit at a stride of {distance} steps: {advice}, or train with an earlier cutoff"
+        )
+    return Origins(start, steps, tuple(first + number * distance for number in range(count)), horizon, distance, gap)
 
 
-def _first_allowed(fleet: FleetArrays, cutoff: datetime, horizon: int) -> int:
-    """Position of the first origin at or after the cutoff plus one horizon."""
-    seconds = int(cutoff.timestamp()) - fleet.start
-    return -(-seconds // STEP_SECONDS) + horizon
+def rolling_windows(
+    fleet: FleetArrays,
+    horizon: int,
+    windows: int | None,
+    stride: int | None,
+    cutoff: datetime,
+    purge: int | None = None,
+) -> tuple[Window, ...]:
+    """The windows of a fleet in memory at its `rolling_origins`; raises what that does."""
+    return rolling_origins(fleet.start, fleet.steps, horizon, windows, stride, cutoff, purge).windows(fleet)
+
+
+def _cut(start: int, cutoff: datetime) -> int:
+    """Position of the first step at or after the cutoff."""
+    return -(-(int(cutoff.timestamp()) - start) // STEP_SECONDS)
+
+
+def _time(start: int, position: int) -> datetime:
+    return datetime.fromtimestamp(start + STEP_SECONDS * position, UTC)
 
 
 def _text(moment: datetime) -> str:

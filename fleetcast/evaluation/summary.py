@@ -2,188 +2,196 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field
+import numpy.typing as npt
 
+from fleetcast.evaluation import bootstrap
 from fleetcast.evaluation.backtest import MODEL_NAME, BacktestResult
-from fleetcast.evaluation.metrics import geometric_mean
-from fleetcast.evaluation.scores import BANDS, Scores, Truth
-from fleetcast.forecast.table import FALLBACK, NONE
+from fleetcast.evaluation.comparison import best_rival, compare, ratio
+from fleetcast.evaluation.figures import BacktestReport, Figures, Row, Scope, Section, Slice
+from fleetcast.evaluation.metrics import pit_shares
+from fleetcast.evaluation.rivals import LIMITS
+from fleetcast.evaluation.scores import bands_of, bucket_names, pick
+
+Rows = npt.NDArray[np.bool_]
+Kind = TypeVar("Kind", bound=Figures)
 
 
-class Row(BaseModel):
-    """One forecaster on one metric; None where a figure does not exist."""
+def summarise(
+    result: BacktestResult,
+    about: dict[str, str] | None = None,
+    seen: Rows | None = None,
+    fingerprint: str = "",
+    sections: Sequence[Section] = (),
+) -> BacktestReport:
+    """The figures of a backtest; they do not depend on the order of the servers.
 
-    metric: str
-    forecaster: str
-    wql: float | None = Field(description="weighted quantile loss")
-    pinball: float | None = Field(description="mean pinball loss over points and levels, in the metric's unit")
-    mase_mean: float | None = Field(description="mean over server windows")
-    mase_median: float | None = Field(description="median over servers of their mean over windows")
-    coverage_80: float | None = Field(description="share of points in [q0.1, q0.9]")
-    coverage_96: float | None = Field(description="share of points in [q0.02, q0.98]")
-    wql_ratio: float | None = Field(description="wql / that of the best rival")
-    mase_ratio: float | None = Field(description="mase_mean / that of the best rival")
-    fallback_share: float | None = Field(description="share of server windows forecast by the fallback; model only")
-    pinball_by_level: dict[str, float | None]
-
-
-class Scope(BaseModel):
-    """What a metric was scored on."""
-
-    metric: str
-    servers: int = Field(description="servers with at least one scored point")
-    points: int
-    unscored: int = Field(description="points with a sample that not every forecaster had a forecast for")
-
-
-class Comparison(BaseModel):
-    """The model against one rival: geometric means over the metrics of the ratios model / rival."""
-
-    rival: str
-    wql_ratio: float | None
-    mase_ratio: float | None
-
-
-class BacktestReport(BaseModel):
-    """All figures of a backtest."""
-
-    windows: int
-    stride: int
-    horizon: int
-    servers: int
-    levels: list[float]
-    origins: list[datetime]
-    scopes: list[Scope]
-    rows: list[Row] = Field(description="by metric; the model first, then the rivals")
-    comparisons: list[Comparison]
-    sources: dict[str, int] = Field(description="server windows by source of the model's forecast")
-    reasons: dict[str, int] = Field(description="server windows by reason why the model did not forecast")
-    notes: list[str]
-    about: dict[str, str] = Field(default_factory=dict, description="which model and data, as the caller names them")
-
-    def rows_of(self, metric: str) -> list[Row]:
-        """The rows of one metric, model first."""
-        return [row for row in self.rows if row.metric == metric]
-
-
-def summarise(result: BacktestResult, about: dict[str, str] | None = None) -> BacktestReport:
-    """The figures of a backtest. `about` names the model and the data."""
-    sources = [source for forecast in result.forecasts for source in forecast.sources]
-    reasons = [reason for forecast in result.forecasts for reason in forecast.reasons if reason]
-    rows = [row for column in range(len(result.metrics)) for row in _metric_rows(result, column)]
+    `about` names the model and the data; `seen` [server] says which servers training saw, None where it is not known;
+    `sections` are what other scorings add.
+    """
+    result, seen = _in_order(result, seen)
+    drawn = _resampled(result)
+    rows = [row for column in range(len(result.metrics)) for row in _metric_rows(result, column, drawn)]
+    comparisons = compare(rows, drawn, result.metrics)
     return BacktestReport(
-        windows=len(result.windows),
-        stride=result.stride,
-        horizon=result.windows[0].horizon,
-        servers=len(result.fleet.servers),
+        windows=len(result.origins.positions),
+        stride=result.origins.stride,
+        horizon=result.origins.horizon,
+        purge=result.origins.purge,
+        servers=len(result.servers),
         levels=list(result.levels),
-        origins=[window.origin for window in result.windows],
-        scopes=[_scope(result.truth, metric, column) for column, metric in enumerate(result.metrics)],
+        origins=list(result.origins.times),
+        scopes=[_scope(result, metric, column) for column, metric in enumerate(result.metrics)],
         rows=rows,
-        comparisons=_comparisons(rows),
-        sources={name: sources.count(name) for name in sorted(set(sources))},
-        reasons={name: reasons.count(name) for name in sorted(set(reasons))},
+        slices=_slices(result, seen),
+        comparisons=comparisons,
+        best_rival=best_rival(comparisons),
+        unseen_share=None if seen is None else float((~seen).mean()),
+        pit_expected=pit_shares(result.levels).tolist(),
+        sources=result.sources,
+        reasons=result.reasons,
         notes=list(result.notes),
         about=about or {},
+        fingerprint=fingerprint,
+        sections=list(sections),
     )
 
 
-def _scope(truth: Truth, metric: str, column: int) -> Scope:
-    points = truth.points[:, :, column]
+def _in_order(result: BacktestResult, seen: Rows | None) -> tuple[BacktestResult, Rows | None]:
+    """The servers by name: sums are then rounded alike and the bootstrap draws the same servers."""
+    order = np.argsort(np.array(result.servers, dtype=object), kind="stable")
+    ordered = replace(
+        result,
+        servers=tuple(result.servers[row] for row in order),
+        profiles=tuple(result.profiles[row] for row in order),
+        truth=pick(result.truth, order),
+        scores={name: pick(scores, order) for name, scores in result.scores.items()},
+    )
+    return ordered, None if seen is None else seen[order]
+
+
+def _resampled(result: BacktestResult) -> bootstrap.Resampled:
+    return bootstrap.resample(
+        {name: scores.pinball.sum(axis=(2, 3)) for name, scores in result.scores.items()},
+        {name: scores.scaled[:, :, 0] for name, scores in result.scores.items()},
+        result.truth.weight.sum(axis=2),
+        result.truth.windows[:, :, 0],
+    )
+
+
+def _scope(result: BacktestResult, metric: str, column: int) -> Scope:
+    points = result.truth.points[:, column].sum(axis=1)
     return Scope(
         metric=metric,
-        servers=int((points.sum(axis=0) > 0).sum()),
+        servers=int((points > 0).sum()),
         points=int(points.sum()),
-        unscored=int(truth.unscored[:, :, column].sum()),
+        unscored=int(result.truth.unscored[:, column].sum()),
     )
 
 
-def _metric_rows(result: BacktestResult, column: int) -> list[Row]:
-    """The rows of one metric, with the ratios to the best rival."""
-    rows = [_row(result, name, scores, column) for name, scores in result.scores.items()]
-    rivals = [row for row in rows if row.forecaster != MODEL_NAME]
-    best_wql = min((row.wql for row in rivals if row.wql is not None), default=None)
-    best_mase = min((row.mase_mean for row in rivals if row.mase_mean is not None), default=None)
-    ratios = [{"wql_ratio": _ratio(row.wql, best_wql), "mase_ratio": _ratio(row.mase_mean, best_mase)} for row in rows]
-    return [row.model_copy(update=ratio) for row, ratio in zip(rows, ratios, strict=True)]
+def _metric_rows(result: BacktestResult, column: int, drawn: bootstrap.Resampled) -> list[Row]:
+    """The rows of one metric, with intervals and the ratios to the best rival."""
+    return _with_ratios([_row(result, name, column, drawn) for name in result.scores])
 
 
-def _row(result: BacktestResult, name: str, scores: Scores, column: int) -> Row:
-    truth, levels = result.truth, result.levels
-    points = truth.points[:, :, column]
-    by_level = scores.pinball[:, :, column].sum(axis=(0, 1))
-    mase_mean, mase_median = _mase(scores.absolute[:, :, column], points, truth.scale[:, :, column])
-    bands = {
-        f"coverage_{band}": _ratio(float(scores.covered[band][:, :, column].sum()), float(points.sum()))
-        if band in scores.covered
-        else None
-        for band in BANDS
-    }
+def _with_ratios(rows: list[Kind]) -> list[Kind]:
+    figures = {"wql_ratio": "wql", "mase_ratio": "mase_mean", "peak_ratio": "peak_wql"}
+    ratios = {name: _ratios_to_best(rows, figure) for name, figure in figures.items()}
+    return [row.model_copy(update={name: found[at] for name, found in ratios.items()}) for at, row in enumerate(rows)]
+
+
+def _ratios_to_best(rows: Sequence[Figures], figure: str) -> list[float | None]:
+    """Each row's figure over the best rival's; a limit is no rival."""
+    values: list[float | None] = [getattr(row, figure) for row in rows]
+    others = {MODEL_NAME, *LIMITS}
+    rivals = [value for row, value in zip(rows, values, strict=True) if row.forecaster not in others]
+    best = min((value for value in rivals if value is not None), default=None)
+    return [ratio(value, best) for value in values]
+
+
+def _row(result: BacktestResult, name: str, column: int, drawn: bootstrap.Resampled) -> Row:
     return Row(
-        metric=result.metrics[column],
-        forecaster=name,
-        wql=_ratio(2.0 * float(by_level.sum()), len(levels) * float(truth.weight[:, :, column].sum())),
-        pinball=_ratio(float(by_level.sum()), len(levels) * float(points.sum())),
-        mase_mean=mase_mean,
-        mase_median=mase_median,
-        **bands,
-        wql_ratio=None,
-        mase_ratio=None,
-        fallback_share=_fallback_share(result) if name == MODEL_NAME else None,
-        pinball_by_level={
-            f"{level:g}": _ratio(float(loss), float(points.sum())) for level, loss in zip(levels, by_level, strict=True)
-        },
+        **_figures(result, name, column),
+        wql_interval=bootstrap.interval(drawn.wql(name, len(result.levels))[:, column]),
+        mase_interval=bootstrap.interval(drawn.mase(name)[:, column]),
+        fallback_share=result.fallback_share if name == MODEL_NAME else None,
     )
 
 
-def _mase(
-    absolute: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    points: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    scale: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> tuple[float | None, float | None]:
-    """Mean over (window, server) and median over servers of their mean over windows; all [window, server]."""
-    usable = (points > 0) & (scale > 0)
-    if not usable.any():
-        return None, None
-    errors = np.divide(absolute, points * scale, out=np.zeros_like(absolute), where=usable)
-    counts = usable.sum(axis=0)
-    means = errors.sum(axis=0)[counts > 0] / counts[counts > 0]
-    return float(errors[usable].mean()), float(np.median(means))
+def _by_level(levels: Sequence[float], sums: npt.NDArray[np.float64], count: float) -> dict[str, float | None]:
+    return {f"{level:g}": ratio(float(loss), count) for level, loss in zip(levels, sums, strict=True)}
 
 
-def _fallback_share(result: BacktestResult) -> float:
-    """Share of the model's forecasts (server windows that have one) that the fallback made."""
-    made = [source for forecast in result.forecasts for source in forecast.sources if source != NONE]
-    return made.count(FALLBACK) / len(made) if made else 0.0
-
-
-def _comparisons(rows: list[Row]) -> list[Comparison]:
-    figures = {(row.forecaster, row.metric): row for row in rows}
-    metrics = dict.fromkeys(row.metric for row in rows)
-    rivals = dict.fromkeys(row.forecaster for row in rows if row.forecaster != MODEL_NAME)
-    found = []
-    for rival in rivals:
-        pairs = [(figures[MODEL_NAME, metric], figures[rival, metric]) for metric in metrics]
-        found.append(
-            Comparison(
-                rival=rival,
-                wql_ratio=_mean_ratio([_ratio(ours.wql, theirs.wql) for ours, theirs in pairs]),
-                mase_ratio=_mean_ratio([_ratio(ours.mase_mean, theirs.mase_mean) for ours, theirs in pairs]),
-            )
-        )
+def _slices(result: BacktestResult, seen: Rows | None) -> list[Slice]:
+    """Every forecaster by profile, by bucket of leads, and, where both occur, by servers seen in training or not."""
+    profiles = np.array(result.profiles, dtype=object)
+    groups: list[tuple[str, str, Rows | None, int | None]] = [
+        ("profile", name, np.asarray(profiles == name), None) for name in sorted(set(result.profiles))
+    ]
+    groups += [("lead", name, None, bucket) for bucket, name in enumerate(bucket_names(result.origins.horizon))]
+    if seen is not None and seen.any() and not seen.all():
+        groups += [("servers", "seen in training", seen, None), ("servers", "unseen", ~seen, None)]
+    found: list[Slice] = []
+    for axis, group, rows, bucket in groups:
+        for column in range(len(result.metrics)):
+            made = [
+                Slice(axis=axis, name=group, **_figures(result, name, column, rows, bucket)) for name in result.scores
+            ]
+            found += _with_ratios(made)
     return found
 
 
-def _mean_ratio(ratios: list[float | None]) -> float | None:
-    """Geometric mean of the ratios that exist; None when there is none, or one is 0."""
-    mean = geometric_mean([ratio for ratio in ratios if ratio is not None])
-    return None if np.isnan(mean) else mean
+def _figures(
+    result: BacktestResult, name: str, column: int, rows: Rows | None = None, bucket: int | None = None
+) -> dict[str, Any]:
+    """The fields of `Figures` for some servers (None is all) and a bucket of leads (None is all)."""
+    truth, scores, levels = result.truth, result.scores[name], result.levels
+    chosen = np.ones(len(result.servers), bool) if rows is None else rows
+    buckets = slice(None) if bucket is None else slice(bucket, bucket + 1)
+    points = float(truth.points[chosen, column, buckets].sum())
+    losses = scores.pinball[chosen, column, buckets].sum(axis=(0, 1))
+    weight = len(levels) * float(truth.weight[chosen, column, buckets].sum())
+    place = 0 if bucket is None else bucket + 1
+    mean, median = _mase(scores.scaled[chosen, column, place], truth.windows[chosen, column, place])
+    bands: dict[str, float | None] = {"coverage_80": None, "coverage_96": None, "width_80": None, "width_96": None}
+    for number, band in enumerate(bands_of(levels)):
+        bands[f"coverage_{band}"] = ratio(float(scores.inside[chosen, column, number, buckets].sum()), points)
+        bands[f"width_{band}"] = ratio(float(scores.width[chosen, column, number, buckets].sum()), points)
+    pit = scores.pit[chosen, column, buckets].sum(axis=(0, 1))
+    return {
+        "metric": result.metrics[column],
+        "forecaster": name,
+        "points": int(points),
+        "wql": ratio(2.0 * float(losses.sum()), weight),
+        "pinball": ratio(float(losses.sum()), len(levels) * points),
+        "pinball_by_level": _by_level(levels, losses, points),
+        "mase_mean": mean,
+        "mase_median": median,
+        **bands,
+        "pit": (pit / pit.sum()).tolist() if pit.sum() else None,
+        **_peaks(result, name, column, chosen if bucket is None else np.zeros_like(chosen)),
+    }
 
 
-def _ratio(numerator: float | None, denominator: float | None) -> float | None:
-    if numerator is None or not denominator:
-        return None
-    return numerator / denominator
+def _peaks(result: BacktestResult, name: str, column: int, chosen: Rows) -> dict[str, Any]:
+    """The figures of the peak over the horizon, None where no server is chosen."""
+    truth, levels = result.truth, result.levels
+    losses = result.scores[name].peak[chosen, column].sum(axis=0)
+    count = float(truth.peaks[chosen, column].sum())
+    return {
+        "peak_wql": ratio(2.0 * float(losses.sum()), len(levels) * float(truth.peak_weight[chosen, column].sum())),
+        "peak_pinball": ratio(float(losses.sum()), len(levels) * count),
+        "peak_pinball_by_level": _by_level(levels, losses, count),
+    }
+
+
+def _mase(scaled: npt.NDArray[np.float64], windows: npt.NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """Mean over server windows, and median over servers of their mean over windows; both arrays [server]."""
+    usable = windows > 0
+    if not usable.any():
+        return None, None
+    return float(scaled.sum() / windows.sum()), float(np.median(scaled[usable] / windows[usable]))

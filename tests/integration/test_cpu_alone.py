@@ -63,8 +63,8 @@ def test_cpu_alone_is_valid_and_is_trained_on_backtested_and_forecast(ray_sessio
     assert (manifest.targets, manifest.features) == (("cpu_utilization",), ("cpu_utilization",))
 
     tested = run_backtest(Forecaster.load(bundle), arrays_from_dataset(dataset), windows=2, stride=manifest.horizon)
-    assert len(tested.windows) == 2
-    assert {source for forecast in tested.forecasts for source in forecast.sources} == {"model"}
+    assert len(tested.origins.positions) == 2
+    assert tested.sources == {"model": 2 * len(HOSTS)}
     assert tested.truth.points.sum() == 2 * len(HOSTS) * manifest.horizon, "every point is scored"
     assert np.isfinite(tested.scores[MODEL_NAME].pinball).all()
 

@@ -30,7 +30,7 @@ ARROWS = {
     "risk": {"contract", "windows", "forecast"},  # the table's contract, and the arrays that it reads
     "forecast": {"windows", "model"},
     "training": {"windows", "model"},
-    "evaluation": {"windows", "model", "risk", "forecast"},
+    "evaluation": {"windows", "model", "risk", "forecast", "simulate"},  # the oracle is a rival on simulated data
     "alerting": {"risk", "store"},
     "remediation": {"risk", "store", "alerting"},  # a plan answers an alert
     "cost": {"store"},

@@ -21,6 +21,7 @@ COMMANDS = [
     ["compare"],
     ["train"],
     ["backtest"],
+    ["spread"],
     ["forecast"],
     ["explain"],
     ["models", "list"],
