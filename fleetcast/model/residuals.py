@@ -69,12 +69,15 @@ def gather_residuals(
                         ahead = latest - low + leads[lead]
                         end = ahead // STRIDE + 1
                         following = series[ahead % STRIDE, end - began : end]
+                        into = residuals[window, target, place : place + began]
                         for number in range(began):
-                            residuals[window, target, place + number] = following[number] - level[number]
-                    residuals[window, target, place + began : place + ends] = 0
+                            into[number] = following[number] - level[number]
+                    for number in range(place + began, place + ends):
+                        residuals[window, target, number] = 0
                     place += ends
                 counts[window, bucket] = place - lead_starts[bucket] * most
-                residuals[window, target, place : lead_starts[bucket + 1] * most] = np.inf
+                for number in range(place, lead_starts[bucket + 1] * most):
+                    residuals[window, target, number] = np.inf
 
 
 @compiled_and_kept
