@@ -1,8 +1,8 @@
 """Loops that fill the tensors of a batch of windows from samples with gaps.
 
-Window i has its origin at `values[rows[i], ends[i]]`; steps outside of the time axis are missing, and so is a metric
-whose column is -1. A slot is a variable's place on the last axis of a tensor. Sums are taken in the order of NumPy's,
-so that a window is the same bit for bit however it is built.
+Window i has its origin at `values[rows[i], ends[i]]` and `history[rows[i], origins[i]]`; steps outside of the time axis
+are missing, and so is a metric whose column is -1. A slot is a variable's place on the last axis of a tensor. Sums are
+taken in the order of NumPy's, so that a window is the same bit for bit however it is built.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def fill_encoder(
     columns: Ints,
     rows: Ints,
     ends: Ints,
+    history: Floats,
+    origins: Ints,
     pools: Ints,
     targets: Ints,
     slots: Ints,
@@ -41,8 +43,9 @@ def fill_encoder(
 
     Args:
         values: [server, time, metric].
-        columns: metric of each feature.
+        columns: metric of each feature that is no target.
         rows, ends: the windows.
+        history: [server, time, target], of which a window has its origin at `origins`.
         pools: steps of each token.
         targets: which features are targets.
         slots, peak_slots, share_slot: places of the features, of the targets' peaks and of the observed share; without
@@ -55,10 +58,13 @@ def fill_encoder(
     context = np.empty((features, length), np.float32)
     scaled = np.empty((features, length), np.float32)
     scratch = np.zeros((-(-features // _CHAINS) * _CHAINS, length), np.float32)
-    seen = np.empty(features, np.int64)
+    seen, gaps = np.empty(features, np.int64), np.empty((features, len(pools)), np.int64)
+    token_of = np.repeat(np.arange(len(pools)), pools)
     for window in range(len(rows)):
         for feature in range(features):
             _series(values[rows[window]], columns[feature], ends[window] - length + 1, context[feature])
+        for target in range(len(targets)):
+            _series(history[rows[window]], target, origins[window] - length + 1, context[targets[target]])
         _scales_of(context, scratch, seen, scales[window])
         for feature in range(features):
             _normalise(context[feature], scales[window, 0, feature], scales[window, 1, feature], scaled[feature])
@@ -68,14 +74,15 @@ def fill_encoder(
                 encoder[window, :, slots[feature]] = scaled[feature]
             continue
         for feature in range(features):
-            _pool(scaled[feature], context[feature], seen[feature], pools, slots[feature], encoder[window])
-        encoder[window, :, share_slot] = _ZERO
+            _find_gaps(context[feature], seen[feature], token_of, gaps[feature])
+            _pool(scaled[feature], pools, gaps[feature], slots[feature], encoder[window])
         for number in range(len(targets)):
-            target = targets[number]
-            _peaks(scaled[target], pools, peak_slots[number], encoder[window])
-            _add_known(context[target], seen[target], pools, share_slot, encoder[window])
+            _peaks(scaled[targets[number]], pools, peak_slots[number], encoder[window])
         for token in range(len(pools)):
-            share = encoder[window, token, share_slot] / np.float32(len(targets))
+            count = pools[token] * len(targets)
+            for number in range(len(targets)):
+                count -= gaps[targets[number], token]
+            share = np.float32(count) / np.float32(len(targets))
             encoder[window, token, share_slot] = np.float32(np.float64(share) / pools[token])
 
 
@@ -132,7 +139,7 @@ def fill_planned(
 
     Args:
         servers, origins: the windows.
-        offsets: first step of each token, relative to the origin.
+        offsets: first step of each token, relative to the origin, ascending.
         span_starts: where each server's spans begin, and where the last one's end, [server + 1].
         spans: (first step, first step after) on the fleet's axis.
         pool: steps of a token.
@@ -142,7 +149,11 @@ def fill_planned(
     steps = np.empty(pool, np.float32)
     for window in range(len(servers)):
         low, high = span_starts[servers[window]], span_starts[servers[window] + 1]
-        if low == high:
+        some = False
+        for span in range(low, high):
+            reached = spans[span, 0] < origins[window] + offsets[-1] + pool
+            some |= reached and spans[span, 1] > origins[window] + offsets[0]
+        if not some:
             tensor[window, :, slot] = _ZERO
             continue
         for token in range(len(offsets)):
@@ -157,10 +168,9 @@ def fill_planned(
 
 @compiled_and_kept
 def fill_lags(
-    values: Floats,
-    columns: Ints,
+    history: Floats,
     rows: Ints,
-    ends: Ints,
+    origins: Ints,
     lags: Ints,
     scales: Floats,
     targets: Ints,
@@ -171,7 +181,7 @@ def fill_lags(
     """The same slot yesterday and its mean over the days, normalised by the window.
 
     Args:
-        values, columns, rows, ends: as for `fill_encoder`.
+        history, rows, origins: as for `fill_encoder`.
         lags: steps back of each day.
         scales: as `fill_encoder` has filled it.
         targets: which features are targets.
@@ -189,7 +199,7 @@ def fill_lags(
             center, scale = scales[window, 0, feature], scales[window, 1, feature]
             total[:], count[:] = 0.0, 0.0
             for day in range(len(lags)):
-                _series(values[rows[window]], columns[feature], ends[window] + 1 - lags[day], series)
+                _series(history[rows[window]], target, origins[window] + 1 - lags[day], series)
                 for step in range(horizon):
                     series[step] = (series[step] - center) / scale
                 for step in range(horizon):
@@ -235,20 +245,11 @@ def fill_base(
 
 
 @compiled_and_kept
-def fill_truth(values: Floats, columns: Ints, rows: Ints, ends: Ints, truth: Floats) -> None:
+def fill_truth(history: Floats, rows: Ints, origins: Ints, truth: Floats) -> None:
     """What came after the origins, NaN where there was no sample, [window, horizon, target]."""
     for window in range(len(rows)):
-        _gather(values[rows[window]], columns, ends[window] + 1, truth[window])
-
-
-@compiled
-def _gather(values: Floats, columns: Ints, first: int, into: Floats) -> None:
-    """Steps from `first` on of some columns."""
-    for step in range(len(into)):
-        time = first + step
-        inside = 0 <= time < values.shape[0]
-        for number in range(len(columns)):
-            into[step, number] = values[time, columns[number]] if inside and columns[number] >= 0 else np.nan
+        for target in range(truth.shape[2]):
+            _series(history[rows[window]], target, origins[window] + 1, truth[window, :, target])
 
 
 @compiled
@@ -336,18 +337,29 @@ def _count(context: Floats, targets: Ints, seen: Ints, observed: Ints) -> None:
 
 
 @compiled
-def _pool(scaled: Floats, series: Floats, seen: int, pools: Ints, slot: int, encoder: Floats) -> None:
-    """Means of a feature's known steps into a slot of [token, slot]; `seen` is how many of all steps are known."""
-    whole, start = seen == len(series), 0
+def _find_gaps(series: Floats, seen: int, token_of: Ints, gaps: Ints) -> None:
+    """Number of missing steps [token]; `seen` is how many are not, `token_of` the token of each step."""
+    gaps[:] = 0
+    if seen < len(series):
+        for step in range(len(series)):
+            if np.isnan(series[step]):
+                gaps[token_of[step]] += 1
+
+
+@compiled
+def _pool(scaled: Floats, pools: Ints, gaps: Ints, slot: int, encoder: Floats) -> None:
+    """Means of each token's steps that are not missing into a slot of [token, slot]."""
+    start = 0
     for token in range(len(pools)):
-        pool = pools[token]
-        first, known = scaled[start], pool
-        if not whole:
-            known = 0
-            for step in range(start, start + pool):
-                known += not np.isnan(series[step])
-        total = first + _sum(scaled, start + 1, start + pool) if pool > 1 else first
-        encoder[token, slot] = total / np.float32(max(known, 1))
+        pool, total = pools[token], scaled[start]
+        if 1 < pool < 8:  # as `_sum`, without a call
+            rest = _ZERO
+            for step in range(start + 1, start + pool):
+                rest += scaled[step]
+            total += rest
+        elif pool > 1:
+            total += _sum(scaled, start + 1, start + pool)
+        encoder[token, slot] = total / np.float32(max(pool - gaps[token], 1))
         start += pool
 
 
@@ -360,20 +372,6 @@ def _peaks(scaled: Floats, pools: Ints, slot: int, encoder: Floats) -> None:
         for step in range(start + 1, start + pools[token]):
             peak = max(peak, scaled[step])
         encoder[token, slot] = peak
-        start += pools[token]
-
-
-@compiled
-def _add_known(series: Floats, seen: int, pools: Ints, slot: int, encoder: Floats) -> None:
-    """Add how many of each token's steps are known to a slot of [token, slot]; `seen` is that of all steps."""
-    whole, start = seen == len(series), 0
-    for token in range(len(pools)):
-        known = pools[token]
-        if not whole:
-            known = 0
-            for step in range(start, start + pools[token]):
-                known += not np.isnan(series[step])
-        encoder[token, slot] += np.float32(known)
         start += pools[token]
 
 
@@ -411,7 +409,7 @@ def _sum(values: Floats, low: int, high: int) -> np.float32:
     Not recursive: Numba's cache does not bring recursive functions back.
     """
     if high - low <= _BLOCK:
-        return _block_sum(values, low, high)
+        return np.float32(_block_sum(values, low, high))
     ranges, sums = np.empty((64, 2), np.int64), np.empty(64, np.float32)
     ranges[0, 0], ranges[0, 1] = low, high
     waiting, done = 1, 0
@@ -431,7 +429,7 @@ def _sum(values: Floats, low: int, high: int) -> np.float32:
             ranges[waiting + 1, 0], ranges[waiting + 1, 1] = low + half, high
             ranges[waiting + 2, 0], ranges[waiting + 2, 1] = low, low + half
             waiting += 3
-    return sums[0]
+    return np.float32(sums[0])
 
 
 @compiled
