@@ -127,7 +127,7 @@ class _Attempt:
         for message in messages:
             self.heard = True
             self.step = max(self.step, message.get("step", 0))
-            self.report(message)
+            self.report({**message, "asked": self.workers} if message["kind"] == "workers" else message)
 
     def _complain(self) -> None:
         """Say so when the workers cannot start for lack of free resources."""
