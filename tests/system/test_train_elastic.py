@@ -34,6 +34,7 @@ def cluster_of_one_core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     folder, port = tmp_path_factory.mktemp("ray"), free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FLEETCAST_"))}
     environment |= {"HOME": str(folder), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     command = [
         RAY, "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=1",
         f"--ray-client-server-port={free_port()}", "--include-dashboard=false", "--object-store-memory=100000000",
