@@ -27,7 +27,8 @@ from fleetcast.windows.batches import WindowBatcher
 from fleetcast.windows.spec import OBSERVED_SHARE, STALE_STEPS, WindowSpec
 from fleetcast.windows.tensors import Batch
 
-EAGER_BATCH, COMPILED_BATCH = 32, 256  # servers at a time: what stays in the processor's caches
+BATCH = 256  # servers whose windows are made at a time
+EAGER_BATCH = 32  # servers at a time without the compiled kernel: what stays in the processor's caches
 FALLBACK_STEPS = STEPS_PER_DAY  # a server silent for longer than this gets no forecast
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Forecaster:
         _require_shapes(self.network.state_dict(), bundle.weights, bundle.manifest.run)
         self.network.load_state_dict(bundle.weights)
         self.network.eval()
+        self.network.transformer.freeze()
         self.kernel = _kernel(self.network, settings or ForecastSettings())
 
     @classmethod
@@ -88,8 +90,10 @@ class Forecaster:
         Raises `IncompatibleError` when the fleet lacks a target, `ContractError` for an origin off the grid.
         """
         known = self.history(fleet, origin)
-        reasons = [self._why_not_model(row) for row in known.select(self.spec.targets)]
-        silent = [not np.isfinite(row[-FALLBACK_STEPS:]).any() for row in known.select(self.spec.targets)]
+        seen = np.isfinite(known.select(self.spec.targets))
+        recent = np.logical_or.reduce(seen[:, -FALLBACK_STEPS:], axis=1)
+        reasons = [self._why_not_model(row) for row in seen]
+        silent = [not row.any() for row in recent]
         sources = [
             NONE if mute else FALLBACK if reason else MODEL for reason, mute in zip(reasons, silent, strict=True)
         ]
@@ -97,26 +101,23 @@ class Forecaster:
         quantiles = np.full(shape, np.nan, np.float32)
         by_model = np.array([row for row, source in enumerate(sources) if source == MODEL], dtype=np.int64)
         by_floor = np.array([row for row, source in enumerate(sources) if source == FALLBACK], dtype=np.int64)
-        batch = EAGER_BATCH if self.kernel is None else COMPILED_BATCH
-        for first in range(0, len(by_model), batch):
-            rows = by_model[first : first + batch]
+        for first in range(0, len(by_model), BATCH):
+            rows = by_model[first : first + BATCH]
             quantiles[rows] = self.model_quantiles(known.of_servers(rows))
         if len(by_floor):
             quantiles[by_floor] = self._floor_quantiles(known.of_servers(by_floor))
-        absent = ~np.isfinite(known.select(self.spec.targets)[:, -FALLBACK_STEPS:]).any(axis=1)
-        quantiles[absent] = np.nan
+        quantiles[~recent] = np.nan
         return ForecastArrays(
             fleet.servers, fleet.profiles, self.spec.targets, self.spec.levels, origin, quantiles,
             tuple(sources), tuple(reasons),
         )  # fmt: skip
 
-    def _why_not_model(self, history: npt.NDArray[np.float32]) -> str:
-        """Reason why one server [time, target] cannot be forecast by the model; empty when it can.
+    def _why_not_model(self, seen: npt.NDArray[np.bool_]) -> str:
+        """Reason why one server, seen or not [time, target], cannot be forecast by the model; empty when it can.
 
         A target without a sample in the last day gets no forecast and does not count; all others must be fresh and
         observed over half of the encoder, as in training.
         """
-        seen = np.isfinite(history)
         if not seen[-FALLBACK_STEPS:].any():
             return f"no sample in the last {FALLBACK_STEPS // STEPS_PER_HOUR} h"
         for column, name in enumerate(self.spec.targets):
@@ -141,10 +142,11 @@ class Forecaster:
         shared = self.spec.shared_reals
         with torch.inference_mode():
             if self.kernel is None:
-                found = self.network(batch, shared).numpy()
+                parts = zip(*(torch.split(tensor, EAGER_BATCH) for tensor in batch.values()), strict=True)
+                found = torch.cat([self.network(dict(zip(batch, part, strict=True)), shared) for part in parts])
             else:
-                found = self.network.quantiles(self.kernel(batch, shared), batch).numpy()
-        return np.ascontiguousarray(found.transpose(0, 2, 1, 3))
+                found = self.network.quantiles(self.kernel(batch, shared), batch)
+        return np.ascontiguousarray(found.numpy().transpose(0, 2, 1, 3))
 
     def _floor_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
         values = fleet.select(self.spec.targets)

@@ -48,33 +48,40 @@ def gather_residuals(
     most = (span + STRIDE - 1) // STRIDE
     rounds = (span + leads[-1] + 3 * BLOCK_STEPS) // STRIDE + 2
     series = np.empty((STRIDE, rounds), np.float32)  # step low + i is at [i % STRIDE, i // STRIDE]
-    medians = np.empty((STRIDE, rounds), np.float32)
+    medians, done = np.empty((STRIDE, rounds), np.float32), np.empty(STRIDE, np.bool_)
     for window in range(len(windows)):
         row, origin, last, begin = windows[window]
         low = max(min(last - leads[-1] - span, origin) - LEVEL_STEPS, begin)
         for target in range(len(columns)):
             first = _fill(values[row], columns[target], begin, low, origin, series)
             levels[window, target] = _level_at(series, origin - low)
-            _medians(series, medians, (origin - low) // STRIDE + 1)
+            done[:] = False
             for bucket in range(len(lead_starts) - 1):
                 latest = last - leads[lead_starts[bucket + 1] - 1]
                 earliest = max(latest - span, begin + LEVEL_STEPS - 1)  # exclusive
                 ends = max((latest - earliest + STRIDE - 1) // STRIDE, 0)
                 began = min(max((latest - LEVEL_STEPS + 1 - first) // STRIDE + 1, 0), ends)
                 place = lead_starts[bucket] * most
+                phase = (latest - low) % STRIDE
+                if began and not done[phase]:
+                    _medians(series, phase, (origin - low) // STRIDE + 1, medians[phase])
+                    done[phase] = True
                 for lead in range(lead_starts[bucket], lead_starts[bucket + 1]):
                     if began:
-                        phase, end = (latest - low) % STRIDE, (latest - low) // STRIDE + 1
+                        end = (latest - low) // STRIDE + 1
                         level = medians[phase, end - began : end]
                         ahead = latest - low + leads[lead]
                         end = ahead // STRIDE + 1
                         following = series[ahead % STRIDE, end - began : end]
+                        into = residuals[window, target, place : place + began]
                         for number in range(began):
-                            residuals[window, target, place + number] = following[number] - level[number]
-                    residuals[window, target, place + began : place + ends] = 0
+                            into[number] = following[number] - level[number]
+                    for number in range(place + began, place + ends):
+                        residuals[window, target, number] = 0
                     place += ends
                 counts[window, bucket] = place - lead_starts[bucket] * most
-                residuals[window, target, place : lead_starts[bucket + 1] * most] = np.inf
+                for number in range(place, lead_starts[bucket + 1] * most):
+                    residuals[window, target, number] = np.inf
 
 
 @compiled_and_kept
@@ -158,16 +165,15 @@ def _median(a: np.float32, b: np.float32, c: np.float32, d: np.float32, e: np.fl
 
 
 @compiled
-def _medians(series: Floats, medians: Floats, rounds: int) -> None:
-    """The level at each step but the first five; what lies behind the last step has no meaning."""
-    for phase in range(STRIDE):
-        a, b, c = _back(series, phase, 5), _back(series, phase, 4), _back(series, phase, 3)
-        d, e, f = _back(series, phase, 2), _back(series, phase, 1), _back(series, phase, 0)
-        into = medians[phase, 1:]
-        for place in range(rounds - 1):
-            into[place] = _median(a[place], b[place], c[place], d[place], e[place], f[place])
-        if phase >= LEVEL_STEPS - 1:
-            medians[phase, 0] = _level_at(series, phase)
+def _medians(series: Floats, phase: int, rounds: int, medians: Floats) -> None:
+    """The level at a phase's steps but the first five; what lies behind the last step has no meaning."""
+    a, b, c = _back(series, phase, 5), _back(series, phase, 4), _back(series, phase, 3)
+    d, e, f = _back(series, phase, 2), _back(series, phase, 1), _back(series, phase, 0)
+    into = medians[1:]
+    for place in range(rounds - 1):
+        into[place] = _median(a[place], b[place], c[place], d[place], e[place], f[place])
+    if phase >= LEVEL_STEPS - 1:
+        medians[0] = _level_at(series, phase)
 
 
 @compiled

@@ -17,6 +17,8 @@ from fleetcast.model.selection import Selection, collapse, gate, gate_of, select
 Tensor = torch.Tensor
 Batch = dict[str, torch.Tensor]
 
+CACHED_SCORES = 2**18  # attention scores worked on at a time: what stays in a processor's cache
+
 
 class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[misc]
     """pytorch-forecasting's network (Lim et al. 2021): same names, shapes and numbers, restructured forward pass.
@@ -26,6 +28,16 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
     """
 
     kernels: TrainingKernels | None = None  # compiled functions for training on a processor, see `use_kernels`
+    _frozen: dict[Any, Selection] | None = None
+
+    def freeze(self) -> None:
+        """For prediction alone: works out once what depends on the parameters, which must not change afterwards."""
+        self.eval().requires_grad_(False)
+        networks = (
+            self.static_variable_selection, self.encoder_variable_selection, self.decoder_variable_selection
+        )  # fmt: skip
+        with torch.inference_mode():
+            self._frozen = {network: self.collapsed(network, merge=True) for network in networks if network.input_sizes}
 
     def use_kernels(self, folder: Path | None = None) -> None:
         """Train with compiled functions where they fit. Raises `CompileError`."""
@@ -92,6 +104,8 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
 
     def collapsed(self, network: Any, merge: bool) -> Selection:
         """A variable selection network of this transformer in the form that is worked out quickly."""
+        if self._frozen is not None and network in self._frozen:
+            return self._frozen[network]
         names = tuple(name for name in network.input_sizes if name in self.hparams.x_categoricals)
         return collapse(network, self.input_embeddings.embeddings, names, merge)
 
@@ -156,6 +170,8 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
         values = layer.v_layer(known)[:, None]
         mask = self._mask(asked, past, lengths)
         shares = None
+        if not (weights or dropout or torch.is_grad_enabled()):
+            return layer.w_h(_attended(queries, keys, values[:, 0], mask)), None
         if weights:
             scores = queries @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5
             found = torch.softmax(scores.masked_fill(~mask, self.hparams.mask_bias), dim=-1)
@@ -198,6 +214,25 @@ def _joined(layers: Any) -> tuple[Tensor, Tensor]:
 def _heads(values: Tensor, heads: int) -> Tensor:
     """[batch, time, H] as [batch, head, time, H / heads]."""
     return values.view(*values.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the heads of their attention to the values that they share, [batch, asked, value].
+
+    So the heads' weights can be averaged first. `queries` and `keys` are [batch, head, time, H / heads], `values`
+    [batch, time, value], `mask` [1 or batch, 1, asked, time], True for yes. A few windows at a time; without gradients.
+    """
+    size, heads, asked, width = queries.shape
+    steps = keys.shape[2]
+    together = max(CACHED_SCORES // (heads * asked * steps), 1)
+    bias = torch.zeros(mask.shape, device=keys.device).masked_fill_(~mask, -torch.inf).expand(size, heads, -1, -1)
+    queries, keys = queries * width**-0.5, keys.transpose(2, 3)
+    found = values.new_empty(size, asked, values.shape[-1])
+    for first in range(0, size, together):
+        part = slice(first, first + together)
+        scores = (queries[part] @ keys[part]).add_(bias[part])
+        torch.bmm(scores.softmax(-1).mean(1), values[part], out=found[part])
+    return found
 
 
 def _gate_add_norm(module: Any, values: Tensor, skip: Tensor, dropout: float) -> Tensor:

@@ -26,6 +26,7 @@ Report = Callable[[dict[str, Any]], None]
 RETRIES = 2
 POLL_SECONDS = 0.2
 WAITING_SECONDS = 15.0
+NODE_SECONDS = 20.0  # Ray takes about so long to notice that a node of a cluster is gone
 
 
 def fit(plan: TrainPlan, options: TrainOptions, workers: int, checkpoints: str, report: Report) -> None:
@@ -51,6 +52,8 @@ def fit(plan: TrainPlan, options: TrainOptions, workers: int, checkpoints: str, 
             if failures > RETRIES:
                 raise TrainingError(root_message(error)) from error
             report({"kind": "restart", "reason": root_message(error)})
+            if "RAY_ADDRESS" in os.environ and stop.wait(NODE_SECONDS):
+                raise KeyboardInterrupt
 
 
 def resources(options: TrainOptions) -> dict[str, float]:
@@ -127,7 +130,7 @@ class _Attempt:
         for message in messages:
             self.heard = True
             self.step = max(self.step, message.get("step", 0))
-            self.report(message)
+            self.report({**message, "asked": self.workers} if message["kind"] == "workers" else message)
 
     def _complain(self) -> None:
         """Say so when the workers cannot start for lack of free resources."""

@@ -106,10 +106,9 @@ def _store(dataset: Dataset, plan: TrainPlan, wanted: npt.NDArray[np.bool_]) -> 
 
 def _base_of(plan: TrainPlan) -> BaseOf:
     window = plan.window
-    targets = [window.features.index(name) for name in window.targets]
 
     def base_of(samples: Samples, starts: Ints) -> ResidualBase:
-        return ResidualBase(samples.values, starts, window.horizon, window.levels, targets, samples.begins)
+        return ResidualBase(samples.history, starts, window.horizon, window.levels, begins=samples.begins)
 
     return base_of
 

@@ -92,6 +92,8 @@ def lines_of(message: dict[str, Any]) -> list[str]:
                 f"epoch {message['epoch']}/{message['epochs']}: train {message['train_loss']:.4f}, "
                 f"validation {message['validation_loss']:.4f} ({by_target})"
             ]
+        case "workers" if message["workers"] < message.get("asked", 0):
+            lines = [f"training with {message['workers']} of {message['asked']} workers: Ray has no room for more now"]
         case "waiting":
             lines = [f"waiting for resources: {message['reason']} (Ctrl-C to stop, --workers to ask for fewer)"]
         case "eager":

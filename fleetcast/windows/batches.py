@@ -32,7 +32,7 @@ class WindowBatcher:
 
     def __init__(self, fleet: FleetArrays, spec: WindowSpec, base: Base | None) -> None:
         self.spec, self.base = spec, base
-        self.values, self.states = fleet.values, fleet.states()
+        self.values, self.states, self.history = fleet.values, fleet.states(), fleet.select(spec.targets)
         self.builder = WindowBuilder(spec, fleet.horizon(spec.horizon))
         self._columns = np.array([fleet.metrics.index(name) if name in fleet.metrics else -1 for name in spec.features])
 
@@ -53,4 +53,5 @@ class WindowBatcher:
         """Nothing: the samples are in memory."""
 
     def _samples(self, rows: Ints, ends: Ints) -> Samples:
-        return Samples(self.values, self._columns, self.states, rows, ends, np.zeros(len(rows), np.int64))
+        begins = np.zeros(len(rows), np.int64)
+        return Samples(self.values, self._columns, self.states, rows, ends, self.history, ends, begins)

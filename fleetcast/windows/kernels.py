@@ -1,8 +1,8 @@
 """Loops that fill the tensors of a batch of windows from samples with gaps.
 
-Window i has its origin at `values[rows[i], ends[i]]`; steps outside of the time axis are missing, and so is a metric
-whose column is -1. A slot is a variable's place on the last axis of a tensor. Sums are taken in the order of NumPy's,
-so that a window is the same bit for bit however it is built.
+Window i has its origin at `values[rows[i], ends[i]]` and `history[rows[i], origins[i]]`; steps outside of the time axis
+are missing, and so is a metric whose column is -1. A slot is a variable's place on the last axis of a tensor. Sums are
+taken in the order of NumPy's, so that a window is the same bit for bit however it is built.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 _ZERO, _LIMIT = np.float32(0), np.float32(CLIP)
 _RELATIVE, _SMALLEST = np.float32(RELATIVE_SCALE), np.float32(SMALLEST_SCALE)
+_CHAINS = 8  # independent sums at once
 _BLOCK = 128  # NumPy's pairwise summation splits longer sums
 
 
@@ -27,6 +28,8 @@ def fill_encoder(
     columns: Ints,
     rows: Ints,
     ends: Ints,
+    history: Floats,
+    origins: Ints,
     pools: Ints,
     targets: Ints,
     slots: Ints,
@@ -40,8 +43,9 @@ def fill_encoder(
 
     Args:
         values: [server, time, metric].
-        columns: metric of each feature.
+        columns: metric of each feature that is no target.
         rows, ends: the windows.
+        history: [server, time, target], of which a window has its origin at `origins`.
         pools: steps of each token.
         targets: which features are targets.
         slots, peak_slots, share_slot: places of the features, of the targets' peaks and of the observed share; without
@@ -51,41 +55,35 @@ def fill_encoder(
         observed: filled with steps at which each target was seen, and then any of them, [window, target + 1].
     """
     length, features = pools.sum(), len(columns)
-    context = np.empty((length, features), np.float32)
+    context = np.empty((features, length), np.float32)
     scaled = np.empty((features, length), np.float32)
+    scratch = np.zeros((-(-features // _CHAINS) * _CHAINS, length), np.float32)
+    seen, gaps = np.empty(features, np.int64), np.empty((features, len(pools)), np.int64)
+    token_of = np.repeat(np.arange(len(pools)), pools)
     for window in range(len(rows)):
-        _gather(values[rows[window]], columns, ends[window] - length + 1, context)
-        _scales_of(context, scales[window])
         for feature in range(features):
-            center, scale = scales[window, 0, feature], scales[window, 1, feature]
-            for step in range(length):
-                scaled[feature, step] = _normal(context[step, feature], center, scale)
-        _count(context, targets, observed[window])
+            _series(values[rows[window]], columns[feature], ends[window] - length + 1, context[feature])
+        for target in range(len(targets)):
+            _series(history[rows[window]], target, origins[window] - length + 1, context[targets[target]])
+        _scales_of(context, scratch, seen, scales[window])
+        for feature in range(features):
+            _normalise(context[feature], scales[window, 0, feature], scales[window, 1, feature], scaled[feature])
+        _count(context, targets, seen, observed[window])
         if not len(peak_slots):
-            for step in range(length):
-                for feature in range(features):
-                    encoder[window, step, slots[feature]] = scaled[feature, step]
-            continue
-        start = 0
-        for token in range(len(pools)):
-            pool = pools[token]
             for feature in range(features):
-                seen = 0
-                for step in range(start, start + pool):
-                    seen += not np.isnan(context[step, feature])
-                first = scaled[feature, start]
-                total = first + _sum(scaled[feature, start + 1 : start + pool]) if pool > 1 else first
-                encoder[window, token, slots[feature]] = total / np.float32(max(seen, 1))
-            count = 0
-            for target in range(len(targets)):
-                peak = scaled[targets[target], start]
-                for step in range(start, start + pool):
-                    peak = max(peak, scaled[targets[target], step])
-                    count += not np.isnan(context[step, targets[target]])
-                encoder[window, token, peak_slots[target]] = peak
+                encoder[window, :, slots[feature]] = scaled[feature]
+            continue
+        for feature in range(features):
+            _find_gaps(context[feature], seen[feature], token_of, gaps[feature])
+            _pool(scaled[feature], pools, gaps[feature], slots[feature], encoder[window])
+        for number in range(len(targets)):
+            _peaks(scaled[targets[number]], pools, peak_slots[number], encoder[window])
+        for token in range(len(pools)):
+            count = pools[token] * len(targets)
+            for number in range(len(targets)):
+                count -= gaps[targets[number], token]
             share = np.float32(count) / np.float32(len(targets))
-            encoder[window, token, share_slot] = np.float32(np.float64(share) / pool)
-            start += pool
+            encoder[window, token, share_slot] = np.float32(np.float64(share) / pools[token])
 
 
 @compiled_and_kept
@@ -141,7 +139,7 @@ def fill_planned(
 
     Args:
         servers, origins: the windows.
-        offsets: first step of each token, relative to the origin.
+        offsets: first step of each token, relative to the origin, ascending.
         span_starts: where each server's spans begin, and where the last one's end, [server + 1].
         spans: (first step, first step after) on the fleet's axis.
         pool: steps of a token.
@@ -151,7 +149,11 @@ def fill_planned(
     steps = np.empty(pool, np.float32)
     for window in range(len(servers)):
         low, high = span_starts[servers[window]], span_starts[servers[window] + 1]
-        if low == high:
+        some = False
+        for span in range(low, high):
+            reached = spans[span, 0] < origins[window] + offsets[-1] + pool
+            some |= reached and spans[span, 1] > origins[window] + offsets[0]
+        if not some:
             tensor[window, :, slot] = _ZERO
             continue
         for token in range(len(offsets)):
@@ -161,15 +163,14 @@ def fill_planned(
                 for span in range(low, high):
                     if spans[span, 0] <= time < spans[span, 1]:
                         steps[step] = np.float32(1)
-            tensor[window, token, slot] = _mean(steps)
+            tensor[window, token, slot] = _mean(steps, 0, pool)
 
 
 @compiled_and_kept
 def fill_lags(
-    values: Floats,
-    columns: Ints,
+    history: Floats,
     rows: Ints,
-    ends: Ints,
+    origins: Ints,
     lags: Ints,
     scales: Floats,
     targets: Ints,
@@ -181,7 +182,7 @@ def fill_lags(
     """The same slot yesterday and its mean over the days, normalised by the window.
 
     Args:
-        values, columns, rows, ends: as for `fill_encoder`.
+        history, rows, origins: as for `fill_encoder`.
         lags: steps back of each day.
         scales: as `fill_encoder` has filled it.
         targets: which features are targets.
@@ -201,7 +202,7 @@ def fill_lags(
             center, scale = scales[window, 0, feature], scales[window, 1, feature]
             total[:], count[:] = 0.0, 0.0
             for day in range(len(lags)):
-                _series(values[rows[window]], columns[feature], ends[window] + 1 - lags[day], series)
+                _series(history[rows[window]], target, origins[window] + 1 - lags[day], series)
                 if day == 0 and len(anchors):
                     anchors[window, :, target, 0] = series
                 for step in range(horizon):
@@ -252,20 +253,11 @@ def fill_base(
 
 
 @compiled_and_kept
-def fill_truth(values: Floats, columns: Ints, rows: Ints, ends: Ints, truth: Floats) -> None:
+def fill_truth(history: Floats, rows: Ints, origins: Ints, truth: Floats) -> None:
     """What came after the origins, NaN where there was no sample, [window, horizon, target]."""
     for window in range(len(rows)):
-        _gather(values[rows[window]], columns, ends[window] + 1, truth[window])
-
-
-@compiled
-def _gather(values: Floats, columns: Ints, first: int, into: Floats) -> None:
-    """Steps from `first` on of some columns."""
-    for step in range(len(into)):
-        time = first + step
-        inside = 0 <= time < values.shape[0]
-        for number in range(len(columns)):
-            into[step, number] = values[time, columns[number]] if inside and columns[number] >= 0 else np.nan
+        for target in range(truth.shape[2]):
+            _series(history[rows[window]], target, origins[window] + 1, truth[window, :, target])
 
 
 @compiled
@@ -281,42 +273,114 @@ def _series(values: Floats, column: int, first: int, into: Floats) -> None:
 
 
 @compiled
-def _scales_of(context: Floats, scales: Floats) -> None:
-    """Center, scale and magnitude of [time, feature], see `scaling.center_and_scale`."""
-    length, features = context.shape
-    sums, counts = np.zeros((3, features), np.float64), np.zeros(features, np.float64)
-    for step in range(length):
-        for feature in range(features):
-            value = context[step, feature]
-            missing = np.isnan(value)
-            sums[0, feature] += np.float64(_ZERO if missing else value)
-            sums[2, feature] += np.float64(_ZERO if missing else abs(value))
-            counts[feature] += 0.0 if missing else 1.0
+def _scales_of(context: Floats, scratch: Floats, seen: Ints, scales: Floats) -> None:
+    """Center, scale and magnitude of [feature, time], see `scaling.center_and_scale`; `seen` is filled with counts."""
+    features, length = context.shape
+    sums, negative = np.empty(len(scratch), np.float64), False
     for feature in range(features):
-        counts[feature] = max(counts[feature], 1.0)
-        scales[0, feature] = np.float32(sums[0, feature] / counts[feature])
-        scales[2, feature] = np.float32(sums[2, feature] / counts[feature])
-    for step in range(length):
-        for feature in range(features):
-            distance = context[step, feature] - scales[0, feature]
-            square = distance * distance
-            sums[1, feature] += np.float64(_ZERO if np.isnan(square) else square)
+        series, into, missing = context[feature], scratch[feature], 0
+        for step in range(length):
+            missing += np.isnan(series[step])
+            into[step] = _ZERO if np.isnan(series[step]) else series[step]
+            negative |= series[step] < _ZERO
+        seen[feature] = length - missing
+    _sum_rows(scratch, sums)
     for feature in range(features):
-        deviation = np.sqrt(np.float32(sums[1, feature] / counts[feature]))
+        scales[0, feature] = scales[2, feature] = np.float32(sums[feature] / max(np.float64(seen[feature]), 1.0))
+    if negative:
+        for feature in range(features):
+            for step in range(length):
+                scratch[feature, step] = abs(scratch[feature, step])
+        _sum_rows(scratch, sums)
+        for feature in range(features):
+            scales[2, feature] = np.float32(sums[feature] / max(np.float64(seen[feature]), 1.0))
+    for feature in range(features):
+        series, into, center = context[feature], scratch[feature], scales[0, feature]
+        for step in range(length):
+            square = (series[step] - center) * (series[step] - center)
+            into[step] = _ZERO if np.isnan(square) else square
+    _sum_rows(scratch, sums)
+    for feature in range(features):
+        deviation = np.sqrt(np.float32(sums[feature] / max(np.float64(seen[feature]), 1.0)))
         scales[1, feature] = deviation + _RELATIVE * scales[2, feature] + _SMALLEST
 
 
 @compiled
-def _count(context: Floats, targets: Ints, observed: Ints) -> None:
-    """Steps at which each target was seen, and then any of them."""
-    observed[:] = 0
-    for step in range(len(context)):
+def _sum_rows(rows: Floats, sums: npt.NDArray[np.float64]) -> None:
+    """Sum of each row, one value after the other; `_CHAINS` rows at once, so that no sum waits for the one before."""
+    for row in range(0, len(rows), _CHAINS):
+        a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for step in range(rows.shape[1]):
+            a, b = a + np.float64(rows[row, step]), b + np.float64(rows[row + 1, step])
+            c, d = c + np.float64(rows[row + 2, step]), d + np.float64(rows[row + 3, step])
+            e, f = e + np.float64(rows[row + 4, step]), f + np.float64(rows[row + 5, step])
+            g, h = g + np.float64(rows[row + 6, step]), h + np.float64(rows[row + 7, step])
+        sums[row], sums[row + 1], sums[row + 2], sums[row + 3] = a, b, c, d
+        sums[row + 4], sums[row + 5], sums[row + 6], sums[row + 7] = e, f, g, h
+
+
+@compiled
+def _normalise(series: Floats, center: np.float32, scale: np.float32, into: Floats) -> None:
+    for step in range(len(series)):
+        value = (series[step] - center) / scale
+        value = _ZERO if np.isnan(value) else value
+        value = _LIMIT if value > _LIMIT else value
+        into[step] = -_LIMIT if value < -_LIMIT else value
+
+
+@compiled
+def _count(context: Floats, targets: Ints, seen: Ints, observed: Ints) -> None:
+    """Steps at which each target was seen, and then any of them; `seen` holds the features' counts."""
+    length = context.shape[1]
+    for number in range(len(targets)):
+        observed[number] = seen[targets[number]]
+    observed[-1] = length if observed[:-1].max() == length else 0
+    if observed[-1]:
+        return
+    for step in range(length):
         some = False
         for number in range(len(targets)):
-            seen = not np.isnan(context[step, targets[number]])
-            observed[number] += seen
-            some |= seen
+            some |= not np.isnan(context[targets[number], step])
         observed[-1] += some
+
+
+@compiled
+def _find_gaps(series: Floats, seen: int, token_of: Ints, gaps: Ints) -> None:
+    """Number of missing steps [token]; `seen` is how many are not, `token_of` the token of each step."""
+    gaps[:] = 0
+    if seen < len(series):
+        for step in range(len(series)):
+            if np.isnan(series[step]):
+                gaps[token_of[step]] += 1
+
+
+@compiled
+def _pool(scaled: Floats, pools: Ints, gaps: Ints, slot: int, encoder: Floats) -> None:
+    """Means of each token's steps that are not missing into a slot of [token, slot]."""
+    start = 0
+    for token in range(len(pools)):
+        pool, total = pools[token], scaled[start]
+        if 1 < pool < 8:  # as `_sum`, without a call
+            rest = _ZERO
+            for step in range(start + 1, start + pool):
+                rest += scaled[step]
+            total += rest
+        elif pool > 1:
+            total += _sum(scaled, start + 1, start + pool)
+        encoder[token, slot] = total / np.float32(max(pool - gaps[token], 1))
+        start += pool
+
+
+@compiled
+def _peaks(scaled: Floats, pools: Ints, slot: int, encoder: Floats) -> None:
+    """The largest of each token's steps into a slot of [token, slot]."""
+    start = 0
+    for token in range(len(pools)):
+        peak = scaled[start]
+        for step in range(start + 1, start + pools[token]):
+            peak = max(peak, scaled[step])
+        encoder[token, slot] = peak
+        start += pools[token]
 
 
 @compiled
@@ -335,41 +399,64 @@ def _normal(value: np.float32, center: np.float32, scale: np.float32) -> np.floa
 @compiled
 def _put(series: Floats, pool: int, slot: int, decoder: Floats) -> None:
     """Means of `pool` steps each into a slot of [token, slot]."""
-    if pool == 1:
-        decoder[:, slot] = series
-        return
     for token in range(len(decoder)):
-        decoder[token, slot] = _mean(series[token * pool : (token + 1) * pool])
+        decoder[token, slot] = _mean(series, token * pool, (token + 1) * pool)
 
 
 @compiled
-def _mean(values: Floats) -> np.float32:
-    if len(values) == 1:
-        return np.float32(values[0])
-    return np.float32((_ZERO + _sum(values)) / np.float32(len(values)))
+def _mean(values: Floats, low: int, high: int) -> np.float32:
+    if high - low == 1:
+        return np.float32(values[low])
+    return np.float32((_ZERO + _sum(values, low, high)) / np.float32(high - low))
 
 
 @compiled
-def _sum(values: Floats) -> np.float32:
-    """NumPy's pairwise sum (`pairwise_sum` of `numpy/_core/src/umath/loops_utils.h.src`)."""
-    count = len(values)
-    if count > _BLOCK:
-        half = count // 2
-        half -= half % 8
-        return _sum(values[:half]) + _sum(values[half:])
+def _sum(values: Floats, low: int, high: int) -> np.float32:
+    """NumPy's pairwise sum (`pairwise_sum` of `numpy/_core/src/umath/loops_utils.h.src`) of values[low:high].
+
+    Not recursive: Numba's cache does not bring recursive functions back.
+    """
+    if high - low <= _BLOCK:
+        return np.float32(_block_sum(values, low, high))
+    ranges, sums = np.empty((64, 2), np.int64), np.empty(64, np.float32)
+    ranges[0, 0], ranges[0, 1] = low, high
+    waiting, done = 1, 0
+    while waiting:
+        waiting -= 1
+        low, high = ranges[waiting, 0], ranges[waiting, 1]
+        if high < 0:  # both halves are done
+            done -= 1
+            sums[done - 1] += sums[done]
+        elif high - low <= _BLOCK:
+            sums[done] = _block_sum(values, low, high)
+            done += 1
+        else:
+            half = (high - low) // 2
+            half -= half % 8
+            ranges[waiting, 1] = -1
+            ranges[waiting + 1, 0], ranges[waiting + 1, 1] = low + half, high
+            ranges[waiting + 2, 0], ranges[waiting + 2, 1] = low, low + half
+            waiting += 3
+    return np.float32(sums[0])
+
+
+@compiled
+def _block_sum(values: Floats, low: int, high: int) -> np.float32:
+    count = high - low
     if count < 8:
         total = _ZERO
-        for value in values:
-            total += value
+        for at in range(low, high):
+            total += values[at]
         return total
-    a, b, c, d, e, f, g, h = values[:8]
-    at = 8
-    while at < count - count % 8:
+    a, b, c, d = values[low], values[low + 1], values[low + 2], values[low + 3]
+    e, f, g, h = values[low + 4], values[low + 5], values[low + 6], values[low + 7]
+    at = low + 8
+    while at < low + count - count % 8:
         a, b, c, d = a + values[at], b + values[at + 1], c + values[at + 2], d + values[at + 3]
         e, f, g, h = e + values[at + 4], f + values[at + 5], g + values[at + 6], h + values[at + 7]
         at += 8
     total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    while at < count:
+    while at < high:
         total += values[at]
         at += 1
     return np.float32(total)

@@ -29,68 +29,79 @@ ITEM = np.dtype(np.float32).itemsize
 
 
 class WindowStore:
-    """float32 [server, time, feature + 1] of some of a fleet's servers; the last column is the state's code."""
+    """Samples of some of a fleet's servers, float32: the targets' in one table of the file, all others' in another.
+
+    `HISTORY` is [server, time, target], `OTHERS` [server, time, feature that is no target + 1], the last column being
+    the state's code: windows need a longer stretch of the first one.
+    """
+
+    HISTORY, OTHERS = 0, 1
 
     def __init__(self, spec: WindowSpec, servers: Ints, steps: int) -> None:
         """`servers` are their positions in the fleet, ascending. Raises `DatasetError` when the disk has no room."""
-        self.spec, self.steps, self.width = spec, steps, len(spec.features) + 1
+        self.spec, self.steps = spec, steps
+        self.others = tuple(name for name in spec.features if name not in spec.targets)
+        self.widths = (len(spec.targets), len(self.others) + 1)
         self.servers = servers
         self.places = {int(server): place for place, server in enumerate(servers)}
         folder = _folder()
-        needed, free = len(servers) * self._stride, shutil.disk_usage(folder).free
+        needed, free = len(servers) * steps * sum(self.widths) * ITEM, shutil.disk_usage(folder).free
         if needed > free:
             raise DatasetError(
                 f"the samples of {len(servers):,} servers need {needed / 1e9:.1f} GB in {folder}, which has "
                 f"{free / 1e9:.1f} GB free: set TMPDIR to a folder with more"
             )
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (as long as the store)
-        os.ftruncate(self._file.fileno(), needed)
-
-    @property
-    def _stride(self) -> int:
-        """Bytes of a server."""
-        return self.steps * self.width * ITEM
+        self._number = self._file.fileno()
+        os.ftruncate(self._number, needed)
+        self._begins = (0, len(servers) * steps * self.widths[0] * ITEM)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self.slow = hasattr(os, "posix_fadvise") and needed > memory // 8  # smaller files stay in the system's cache
 
     def write(self, server: int, fleet: FleetArrays) -> None:
         """Keep the samples of a fleet's servers, which are `server` and those after it in the store.
 
         Raises `DatasetError` when the disk is full.
         """
-        block = np.empty((len(fleet.servers), self.steps, self.width), np.float32)
-        block[:, :, :-1] = fleet.select(self.spec.features)
-        block[:, :, -1] = fleet.states()
-        left, at = memoryview(block.data).cast("B"), self.places[server] * self._stride
-        try:
-            while left:
-                done = os.pwrite(self._file.fileno(), left, at)
-                left, at = left[done:], at + done
-        except OSError as error:
-            raise DatasetError(f"cannot keep samples in {_folder()}: {error}; set TMPDIR to another folder") from error
+        others = np.empty((len(fleet.servers), self.steps, self.widths[1]), np.float32)
+        others[:, :, :-1] = fleet.select(self.others)
+        others[:, :, -1] = fleet.states()
+        for table, block in ((self.HISTORY, fleet.select(self.spec.targets)), (self.OTHERS, others)):
+            left, at = memoryview(block.data).cast("B"), self._at(table, server, 0)
+            try:
+                while left:
+                    done = os.pwrite(self._number, left, at)
+                    left, at = left[done:], at + done
+            except OSError as error:
+                message = f"cannot keep samples in {_folder()}: {error}; set TMPDIR to another folder"
+                raise DatasetError(message) from error
 
-    def read(self, server: int, first: int, into: Floats) -> None:
-        """Steps from `first` on of one server, [time, feature + 1]; missing outside of the time axis."""
+    def read(self, table: int, server: int, first: int, into: Floats) -> None:
+        """Steps from `first` on of one server, [time, column]; missing outside of the time axis, with state 0."""
         low, high = max(first, 0), min(first + len(into), self.steps)
-        for outside in (into[: low - first], into[max(high - first, 0) :]):
-            outside[:] = np.nan
-            outside[:, -1] = 0
-        inside = memoryview(into[low - first : high - first].data).cast("B")
-        found = os.preadv(self._file.fileno(), [inside], self._at(server, low))
-        if found != len(inside):
-            raise DatasetError(f"the kept samples of server {server} are damaged: {found} bytes of {len(inside)}")
+        inside = into
+        if high - low < len(into):
+            inside = into[low - first : high - first]
+            for outside in (into[: low - first], into[max(high - first, 0) :]):
+                outside[:] = np.nan
+                if table == self.OTHERS:
+                    outside[:, -1] = 0
+        found = os.preadv(self._number, [inside], self._at(table, server, low))  # type: ignore[list-item]
+        if found != inside.nbytes:
+            raise DatasetError(f"the kept samples of server {server} are damaged: {found} bytes of {inside.nbytes}")
 
-    def expect(self, server: int, first: int, steps: int) -> None:
-        """Have the disk read what is needed soon, where the system can be asked to."""
-        if hasattr(os, "posix_fadvise"):
-            low, high = max(first, 0), min(first + steps, self.steps)
-            size = (high - low) * self.width * ITEM
-            os.posix_fadvise(self._file.fileno(), self._at(server, low), size, os.POSIX_FADV_WILLNEED)
+    def expect(self, table: int, server: int, first: int, steps: int) -> None:
+        """Have the disk read what is needed soon; of use where the store is `slow`, and the system can be asked to."""
+        low, high = max(first, 0), min(first + steps, self.steps)
+        size = (high - low) * self.widths[table] * ITEM
+        os.posix_fadvise(self._number, self._at(table, server, low), size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Give the disk back."""
         self._file.close()
 
-    def _at(self, server: int, step: int) -> int:
-        return self.places[server] * self._stride + step * self.width * ITEM
+    def _at(self, table: int, server: int, step: int) -> int:
+        return self._begins[table] + (self.places[server] * self.steps + step) * self.widths[table] * ITEM
 
 
 BaseOf = Callable[[Samples, Ints], Base]  # of samples, and the Unix seconds of each series' first step
@@ -99,27 +110,32 @@ BaseOf = Callable[[Samples, Ints], Base]  # of samples, and the Unix seconds of 
 class StoredBatcher:
     """Builds batches of windows (server, end) of a store.
 
-    A window reads `history_steps` up to its origin, as a forecast in service does, or the encoder's alone where nothing
-    asks for more.
+    A window reads `history_steps` of its targets up to its origin, as a forecast in service does, or the encoder's
+    alone where nothing asks for more, and what follows it; of other features the encoder's steps.
     """
 
     def __init__(self, store: WindowStore, spec: WindowSpec, known: Horizon, base_of: BaseOf | None) -> None:
         self.store, self.spec, self.base_of = store, spec, base_of
         self.builder = WindowBuilder(spec, known)
         self.past = spec.history_steps if spec.day_lags or base_of is not None else spec.context
-        self._buffer = np.empty((0, self.past + spec.horizon, store.width), np.float32)
+        self._steps = (self.past + spec.horizon, spec.context)
+        self._columns = np.array([store.others.index(name) if name in store.others else -1 for name in spec.features])
+        self._buffers = self._rooms(0)
 
     def batch(self, rows: Ints, ends: Ints) -> tuple[Batch, Batch]:
         """Inputs and truth of windows of servers `rows` with origins at steps `ends`."""
-        firsts = ends - self.past + 1
-        if len(self._buffer) < len(rows):
-            self._buffer = np.empty((len(rows), *self._buffer.shape[1:]), np.float32)
-        for place, (server, first) in enumerate(zip(rows.tolist(), firsts.tolist(), strict=True)):
-            self.store.read(server, first, self._buffer[place])
-        block, places = self._buffer[: len(rows)], np.arange(len(rows))
-        origins, begins = np.full(len(rows), self.past - 1), np.maximum(-firsts, 0)
-        columns = np.arange(len(self.spec.features))
-        samples = Samples(block, columns, block[:, :, -1], places, origins, begins)
+        size, firsts = len(rows), ends - self.past + 1
+        if len(self._buffers[0]) < size:
+            self._buffers = self._rooms(size)
+        history, others = (buffer[:size] for buffer in self._buffers)
+        for place, (server, end) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
+            self.store.read(WindowStore.HISTORY, server, end - self.past + 1, history[place])
+            self.store.read(WindowStore.OTHERS, server, end - self.spec.context + 1, others[place])
+        places, origins = np.arange(size), np.full(size, self.past - 1)
+        samples = Samples(
+            others, self._columns, others[:, :, -1], places, np.full(size, self.spec.context - 1),
+            history, origins, np.maximum(-firsts, 0),
+        )  # fmt: skip
         base = None
         if self.base_of is not None:
             base = self.base_of(samples, self.builder.known.start + STEP_SECONDS * firsts).at(places, origins)
@@ -127,8 +143,16 @@ class StoredBatcher:
 
     def expect(self, rows: Ints, ends: Ints) -> None:
         """Have the disk read these windows."""
+        if not self.store.slow:
+            return
         for server, end in zip(rows.tolist(), ends.tolist(), strict=True):
-            self.store.expect(server, end - self.past + 1, self.past + self.spec.horizon)
+            for table, past in ((WindowStore.HISTORY, self.past), (WindowStore.OTHERS, self.spec.context)):
+                self.store.expect(table, server, end - past + 1, self._steps[table])
+
+    def _rooms(self, size: int) -> list[Floats]:
+        """Buffers of both tables for so many windows."""
+        sides = zip(self._steps, self.store.widths, strict=True)
+        return [np.empty((size, steps, width), np.float32) for steps, width in sides]
 
 
 def _folder() -> str:

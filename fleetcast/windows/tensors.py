@@ -20,11 +20,13 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples of a batch lie: window i has its origin at `values[rows[i], ends[i]]`.
+    """Where the samples of a batch lie: those of the encoder's features, and the longer history of the targets.
 
-    `values` is [series, time, metric] with NaN gaps, and what lies outside its time axis is missing; `columns` are the
-    features' metrics, -1 for one that is missing altogether; `states` are state codes [series, time]. The series
-    `rows[i]` exists from step `begins[i]` on.
+    Window i has its origin at `values[rows[i], ends[i]]` and at `history[rows[i], origins[i]]`. `values` is
+    [series, time, metric] with NaN gaps, `history` [series, time, target], and what lies outside their time axes is
+    missing; `columns` are the features' metrics, -1 for one that is missing altogether; those of targets are not read.
+    `states` are state codes [series, time] on the axis of `values`. The series `rows[i]` exists from step `begins[i]`
+    of the history on.
     """
 
     values: Floats
@@ -32,6 +34,8 @@ class Samples:
     states: npt.NDArray[np.number]
     rows: Ints
     ends: Ints
+    history: Floats
+    origins: Ints
     begins: Ints
 
 
@@ -78,9 +82,9 @@ class WindowBuilder:
         decoder = np.empty((size, spec.decoder_tokens, len(self.reals)), np.float32)
         scales = np.empty((size, 3, len(spec.features)), np.float32)
         observed = np.empty((size, len(self.targets) + 1), np.int64)
-        where = (samples.values, samples.columns, samples.rows, samples.ends)
         kernels.fill_encoder(
-            *where, self.pools, self.targets, self.feature_slots, self.peak_slots, self.share_slot,
+            samples.values, samples.columns, samples.rows, samples.ends, samples.history, samples.origins,
+            self.pools, self.targets, self.feature_slots, self.peak_slots, self.share_slot,
             encoder, scales, observed,
         )  # fmt: skip
         center, scale, magnitude = (scales[:, kind][:, self.targets] for kind in range(3))
@@ -88,7 +92,8 @@ class WindowBuilder:
         anchors = np.empty((0 if base is None else size, spec.horizon, len(self.targets), len(ANCHORS)), np.float32)
         if spec.day_lags:
             kernels.fill_lags(
-                *where, self.lags, scales, self.targets, spec.decoder_pool, self.lag_slots, decoder, anchors
+                samples.history, samples.rows, samples.origins, self.lags, scales, self.targets, spec.decoder_pool,
+                self.lag_slots, decoder, anchors,
             )  # fmt: skip
         if base is not None and spec.floor_inputs:
             median = spec.levels.index(0.5)
@@ -107,7 +112,7 @@ class WindowBuilder:
     def truth(self, samples: Samples) -> torch.Tensor:
         """What came after the origins, [batch, horizon, target]; NaN where there was no sample."""
         found = np.empty((len(samples.rows), self.spec.horizon, len(self.targets)), np.float32)
-        kernels.fill_truth(samples.values, samples.columns[self.targets], samples.rows, samples.ends, found)
+        kernels.fill_truth(samples.history, samples.rows, samples.origins, found)
         return torch.from_numpy(found)
 
     def _place(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,64 @@ def test_ctrl_c_leaves_a_checkpoint_says_how_to_go_on_and_no_process(tiny_datase
     assert done.returncode == 0, done.stderr
     assert starts(training.records()) == [0, saved["step"]], "nothing that was done is done again"
     require_whole(training)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_last_checkpoint_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+    training = Training(tiny_dataset, tmp_path)
+    step = training.wait_until_within_an_epoch()
+    family = training.descendants()
+    training.process.send_signal(signal.SIGINT)
+    training.wait_for(lambda records: any(record["kind"] == "stopping" for record in records))
+    training.process.send_signal(signal.SIGINT)
+    _, errors = training.process.communicate(timeout=60)
+    assert training.process.returncode == 130, errors
+    assert gone(family)
+    assert "go on with: fleetcast train" in errors
+    assert not [line for line in errors.splitlines() if line.startswith("Traceback")]
+    second = Training(tiny_dataset, tmp_path)
+    second.finish()
+    assert starts(second.records())[1] >= step > 0
+    require_whole(second)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MB in memory, in the place of a training's models."""
+    place = tmp_path / "models"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("a full disk is made with `mount`, which is not here")
+    if done.returncode:
+        pytest.skip(f"a full disk needs the right to mount one: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
+    tiny_dataset: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    training = Training(tiny_dataset, tmp_path)
+    step = training.wait_until_within_an_epoch()
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    _, errors = training.process.communicate(timeout=120)
+    assert training.process.returncode == 1, errors
+    said = [line for line in errors.splitlines() if "No space left" in line and "free some space" in line]
+    assert len(said) == 1
+    assert said == errors.splitlines()[-1:], errors
+    assert "Traceback" not in errors
+    assert not [path for path in training.folder.rglob("*") if path.name.endswith(".partial")]
+    assert not (training.folder / "bundle").exists()
+    ballast.unlink()
+    second = Training(tiny_dataset, tmp_path)
+    second.finish()
+    assert starts(second.records())[-1] >= step > 0
+    require_whole(second)
 
 
 def _is_worker(process: psutil.Process) -> bool:

@@ -97,6 +97,13 @@ def test_a_dataset_of_another_contract_is_refused_with_both_sides() -> None:
         make_plan(options_of(), other)
 
 
+def test_a_dataset_of_another_step_length_is_refused_with_both_sides_in_one_line() -> None:
+    minutely = manifest_of(30).model_copy(update={"step_seconds": 60})
+    with pytest.raises(IncompatibleError, match=r"step_seconds: .* has 300, the dataset data has 60") as refusal:
+        make_plan(options_of(), minutely)
+    assert "\n" not in str(refusal.value)
+
+
 def test_a_run_under_another_vocabulary_is_not_resumed() -> None:
     plan = make_plan(options_of(), manifest_of(30))
     found = {**plan.identity(), "contract": {**plan.identity()["contract"], "profiles": ["ml_compute"]}}

@@ -111,10 +111,9 @@ def test_other_forms_of_network_too(changes: dict[str, Any]) -> None:
     ours = build_transformer(config)
     theirs = library(ours, trained=True).eval()
     batch = batch_of(config, 3)
+    ours.freeze()
     with torch.inference_mode():
-        torch.testing.assert_close(
-            ours.eval()(batch)["prediction"], theirs(batch)["prediction"], atol=TOLERANCE, rtol=0
-        )
+        torch.testing.assert_close(ours(batch)["prediction"], theirs(batch)["prediction"], atol=TOLERANCE, rtol=0)
 
 
 def test_windows_of_unequal_length() -> None:
@@ -126,7 +125,9 @@ def test_windows_of_unequal_length() -> None:
     batch["decoder_lengths"] = torch.tensor([config.decoder_tokens, 2, config.decoder_tokens, 4])
     with torch.inference_mode():
         found, wanted = ours.eval()(batch, attention=True), theirs(batch)
-    torch.testing.assert_close(found["prediction"], wanted["prediction"], atol=TOLERANCE, rtol=0)
+        plain = ours(batch)
+    for one in (found, plain):
+        torch.testing.assert_close(one["prediction"], wanted["prediction"], atol=TOLERANCE, rtol=0)
     shown, meant = ours.interpret_output(found), theirs.interpret_output(wanted)
     for name, value in meant.items():
         torch.testing.assert_close(shown[name], value, atol=TOLERANCE, rtol=0, equal_nan=True)
@@ -196,6 +197,8 @@ def test_the_compiled_form_gives_the_librarys_numbers(preset: str, size: int, sh
     with torch.inference_mode():
         wanted = theirs(batch)["prediction"]
         torch.testing.assert_close(kernel(batch, shared), wanted, atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(ours(batch, shared=shared)["prediction"], wanted, atol=TOLERANCE, rtol=0)
+        ours.freeze()
         torch.testing.assert_close(ours(batch, shared=shared)["prediction"], wanted, atol=TOLERANCE, rtol=0)
 
 
