@@ -1,61 +1,214 @@
-"""Fitting the incident calibration of a model on what it forecast before its cutoff."""
+"""Fitting the risk of a model on what it forecast before its cutoff: the lines, the fitted model, the fleet's exponents.
+
+Of servers with an incident ahead all windows are taken, of the others a share, with weights that undo it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.errors import EvaluationError, LeakageError
 from fleetcast.evaluation.protocol import Forecaster
 from fleetcast.forecast.forecaster import Forecaster as BundleForecaster
+from fleetcast.model.bundle import attach_risk
 from fleetcast.model.manifest import update_manifest
-from fleetcast.risk.calibration import Calibration, fit
-from fleetcast.risk.incidents import critical_limits, in_incident, incident_steps, open_now, outcomes
+from fleetcast.risk.calibration import Calibration, fit_line
+from fleetcast.risk.censoring import remediated_steps, remediation_censors, unseen_censors
+from fleetcast.risk.features import Features, risk_features
+from fleetcast.risk.fleet import GROUPS, fit_exponent, hazards_of_groups
+from fleetcast.risk.incidents import in_incident, incidents_of, open_now, outcomes
+from fleetcast.risk.learning import RiskSamples, fit_risk_model
+from fleetcast.risk.limits import Limits, server_limits
+from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
 from fleetcast.windows.arrays import FleetArrays
 
+Doubles = npt.NDArray[np.float64]
 
-def calibrate_bundle(bundle: str | os.PathLike[str], fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
-    """Fit the calibration of a bundle (see `fit_calibration`) and write it into the bundle's manifest."""
-    calibration = fit_calibration(BundleForecaster.load(bundle), fleet, origins)
+
+@dataclass(frozen=True)
+class RiskWindows:
+    """What was forecast and what came of it, window by window; axes [window], [window, horizon], [window, feature].
+
+    `raw` is the exceedance (NaN where there is none), `outcomes` NaN where censored; `events` are the distinct
+    incidents as (server, onset) by horizon; `origins` numbers each window's origin.
+    """
+
+    names: tuple[str, ...]
+    rising: npt.NDArray[np.bool_]
+    features: npt.NDArray[np.float32]
+    raw: Doubles
+    outcomes: Doubles
+    servers: npt.NDArray[np.int64]
+    origins: npt.NDArray[np.int64]
+    weights: Doubles
+    events: dict[str, int]
+
+    def samples(self) -> RiskSamples:
+        """As a risk model learns from them."""
+        return RiskSamples(
+            self.names, self.rising, self.features, self.outcomes, self.servers, self.weights, self.events
+        )
+
+
+def calibrate_bundle(
+    bundle: str | os.PathLike[str],
+    fleet: FleetArrays,
+    origins: Sequence[datetime],
+    labels: pa.Table | None = None,
+    remediated: pa.Table | None = None,
+    quiet_share: float = 1.0,
+) -> Calibration:
+    """Fit the risk of a bundle (see `fit_risk`) and write it into the bundle."""
+    forecaster = BundleForecaster.load(bundle)
+    calibration, model = fit_risk(forecaster, fleet, origins, labels, remediated, quiet_share)
     update_manifest(bundle, calibration=calibration.model_dump())
+    attach_risk(bundle, None if model is None else model.dumps())
     return calibration
 
 
+def fit_risk(
+    forecaster: Forecaster,
+    fleet: FleetArrays,
+    origins: Sequence[datetime],
+    labels: pa.Table | None = None,
+    remediated: pa.Table | None = None,
+    quiet_share: float = 1.0,
+) -> tuple[Calibration, RiskModel | None]:
+    """Fit lines, the risk model where incidents are enough (else None), and the exponents of P(any).
+
+    `labels` (schema `INCIDENTS`) are the fleet's known incidents, without any its metrics tell
+    (`incidents.incidents_of`); `remediated` (schema `REMEDIATED`) censors; `quiet_share` of the windows without an
+    incident ahead are taken. Raises `LeakageError` and `EvaluationError` as `risk_windows` does.
+    """
+    windows = risk_windows(forecaster, fleet, origins, labels, remediated, quiet_share)
+    model = fit_risk_model(windows.samples())
+    calibration = lines_of(windows)
+    said = calibration.apply(windows.raw)
+    if model is not None:
+        fitted = model.probabilities(Features(windows.names, windows.features, windows.rising))
+        said = np.where(np.isnan(fitted), said, fitted)
+    return calibration.model_copy(update={"shared": exponents_of(windows, said)}), model
+
+
 def fit_calibration(forecaster: Forecaster, fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
-    """Forecast at the origins, see where an incident began within each horizon, and fit a line to each.
+    """The lines alone, fitted to the incidents that the metrics tell (see `risk_windows`)."""
+    return lines_of(risk_windows(forecaster, fleet, origins, with_features=False))
+
+
+def lines_of(windows: RiskWindows) -> Calibration:
+    """The line of each horizon, from exceedance to outcome."""
+    lines = {}
+    for place, name in enumerate(HORIZONS):
+        known = ~np.isnan(windows.outcomes[:, place])
+        raw, happened = windows.raw[known, place], windows.outcomes[known, place] > 0.5
+        lines[name] = fit_line(raw, happened, windows.weights[known])
+    return Calibration(horizons=lines)
+
+
+def exponents_of(windows: RiskWindows, said: Doubles, seed: int = 0) -> dict[str, float]:
+    """The exponent of P(any) of each horizon, from probabilities [window, horizon]."""
+    generator, found = np.random.default_rng(seed), {}
+    for place, name in enumerate(HORIZONS):
+        groups = []
+        for origin in np.unique(windows.origins):
+            here = windows.origins == origin
+            one = (said[here, place], windows.outcomes[here, place], windows.weights[here])
+            groups.append(hazards_of_groups(*one, GROUPS, generator))
+        sums, hits = (np.concatenate([group[side] for group in groups]) for side in (0, 1))
+        found[name] = fit_exponent(sums, hits.astype(bool))
+    return found
+
+
+def risk_windows(
+    forecaster: Forecaster,
+    fleet: FleetArrays,
+    origins: Sequence[datetime],
+    labels: pa.Table | None = None,
+    remediated: pa.Table | None = None,
+    quiet_share: float = 1.0,
+    with_features: bool = True,
+    seed: int = 0,
+) -> RiskWindows:
+    """Forecast at the origins, and see where an incident began within each horizon.
 
     Nothing after the model's cutoff is read: every origin must leave the longest horizon before it (`LeakageError`).
-    Left out are server windows with an incident open at the origin or within the hour before it, without a forecast,
-    and without any sample in the horizon. Horizons are the full 30 min, 2 h and 8 h even where the forecast is
-    shorter: the fit takes that up.
+    Left out are server windows with an incident open at the origin or within the hour before it, and without a
+    forecast; censored are those without any sample in the horizon or with a remediation. Horizons are the full 30 min,
+    2 h and 8 h even where the forecast is shorter: the fit takes that up. Raises `EvaluationError` without an origin.
     """
     known = _until_cutoff(fleet, forecaster.manifest.cutoff)
     positions = [_checked(known, origin) for origin in origins]
     if not positions:
         raise EvaluationError("no origin to calibrate on: give at least one before the model's cutoff")
     targets = tuple(forecaster.manifest.targets)
-    limits = critical_limits(known.profiles, targets)
-    usable = np.isfinite(limits)
-    incidents = incident_steps(known, targets)
+    limits = server_limits(known.until(min(positions)), targets)
+    incidents = incidents_of(known, targets, labels, limits)
+    remedies = remediated_steps(known, remediated)
     seen = np.asarray((~np.isnan(known.select(targets))).any(axis=2))
-    steps = tuple(HORIZONS.values())
-    raw, hit = [], []
+    steps, generator = tuple(HORIZONS.values()), np.random.default_rng(seed)
+    parts: list[RiskWindows] = []
     for position in positions:
-        past = known.until(position)
-        forecast = forecaster.forecast(past, known.time_at(position))
-        by_metric = incident_probabilities(forecast.quantiles, forecast.levels, limits)
-        largest = np.fmax.reduce(np.where(usable[:, :, None], by_metric, np.nan), axis=1)
-        busy = in_incident(incidents, len(known.servers), position) | open_now(past, targets).any(axis=1)
-        unseen = np.stack([~seen[:, position + 1 : position + 1 + h].any(axis=1) for h in steps], axis=1)
-        raw.append(np.where(busy[:, None] | unseen, np.nan, largest))
-        hit.append(outcomes(incidents, len(known.servers), position, steps))
-    probabilities, events = np.concatenate(raw), np.concatenate(hit)
-    return fit({name: (probabilities[:, index], events[:, index]) for index, name in enumerate(HORIZONS)})
+        hit = outcomes(incidents, len(known.servers), position, steps)
+        hidden = unseen_censors(seen, position, steps)
+        hidden |= remediation_censors(remedies, incidents, len(known.servers), position, steps)
+        busy = in_incident(incidents, len(known.servers), position)
+        taken = ~busy & (hit.any(axis=1) | (generator.random(len(busy)) < quiet_share))
+        rows = np.flatnonzero(taken)
+        if len(rows):
+            truth = np.where(hidden, np.nan, hit)[rows]
+            weights = np.where(hit.any(axis=1), 1.0, 1.0 / quiet_share)[rows]
+            parts.append(_windows_at(forecaster, known, position, rows, limits, truth, weights, with_features))
+    if not parts:
+        raise EvaluationError("no server window to calibrate on: all servers are in an incident at every origin")
+    return replace(_joined(parts), events=_events(incidents, positions))
+
+
+def _windows_at(
+    forecaster: Forecaster,
+    known: FleetArrays,
+    position: int,
+    rows: npt.NDArray[np.int64],
+    limits: Limits,
+    truth: Doubles,
+    weights: Doubles,
+    with_features: bool,
+) -> RiskWindows:
+    """The windows of some servers at one origin; those with an open incident are left out."""
+    past = known.of_servers(rows).until(position)
+    forecast = forecaster.forecast(past, known.time_at(position))
+    own = limits[rows]
+    by_metric = incident_probabilities(forecast.quantiles, forecast.levels, own)
+    raw = np.fmax.reduce(np.where(np.isfinite(own)[:, :, None], by_metric, np.nan), axis=1)
+    kept = ~open_now(past, forecast.metrics, own).any(axis=1) & ~np.isnan(raw[:, -1])
+    found = Features((), np.zeros((len(rows), 0), np.float32), np.zeros(0, bool))
+    if with_features:
+        found = risk_features(past, forecast, own)
+    return RiskWindows(
+        found.names, found.rising, found.values[kept], raw[kept], truth[kept], rows[kept],
+        np.full(int(kept.sum()), position), weights[kept], {},
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[RiskWindows]) -> RiskWindows:
+    arrays = ("features", "raw", "outcomes", "servers", "origins", "weights")
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
+
+
+def _events(incidents: npt.NDArray[np.int64], positions: Sequence[int]) -> dict[str, int]:
+    """Distinct incidents that begin within each horizon of some origin."""
+    onsets, starts = incidents[:, 2], np.sort(np.asarray(positions))
+    before = np.searchsorted(starts, onsets, side="left") - 1
+    lead = np.where(before >= 0, onsets - starts[np.maximum(before, 0)], np.iinfo(np.int64).max)
+    return {name: len(np.unique(incidents[lead <= steps][:, [0, 2]], axis=0)) for name, steps in HORIZONS.items()}
 
 
 def _until_cutoff(fleet: FleetArrays, cutoff: datetime) -> FleetArrays:

@@ -15,17 +15,26 @@ from safetensors.torch import load, save
 
 from fleetcast.contract.compatibility import require_fit, this_contract
 from fleetcast.errors import BundleError, IncompatibleError
-from fleetcast.model.manifest import FORMAT, MANIFEST, BundleManifest, load_manifest, write_whole
+from fleetcast.model.manifest import (
+    FORMAT,
+    MANIFEST,
+    BundleManifest,
+    load_manifest,
+    risk_file,
+    update_manifest,
+    write_whole,
+)
 
 WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A manifest and the network's tensors."""
+    """A manifest, the network's tensors, and the text of the fitted risk model where there is one."""
 
     manifest: BundleManifest
     weights: dict[str, torch.Tensor]
+    risk: str | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:
         """Write the bundle atomically to a path that does not exist yet; returns it with the weights' digest.
@@ -68,4 +77,40 @@ class Bundle:
         found = hashlib.sha256(content).hexdigest()
         if found != manifest.weights_sha256:
             raise BundleError(f"{weights} is damaged: SHA-256 {found}, the manifest says {manifest.weights_sha256}")
-        return cls(manifest, tensors)
+        return cls(manifest, tensors, _load_risk(Path(path), manifest))
+
+
+def attach_risk(path: str | os.PathLike[str], text: str | None) -> BundleManifest:
+    """Put the text of a fitted risk model into a bundle, or take it out (None); a reader sees the old or the new.
+
+    Raises `BundleError` when the bundle is missing or cannot be written.
+    """
+    before = load_manifest(path)
+    digest = "" if text is None else hashlib.sha256(text.encode()).hexdigest()
+    try:
+        if text is not None:
+            file = Path(path) / risk_file(digest)
+            partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
+            write_whole(partial, text.encode())
+            partial.replace(file)
+        manifest = update_manifest(path, risk_sha256=digest)
+        if before.risk_sha256 not in ("", digest):
+            (Path(path) / risk_file(before.risk_sha256)).unlink(missing_ok=True)
+    except OSError as error:
+        raise BundleError(f"cannot write the risk model into {path}: {error}") from error
+    return manifest
+
+
+def _load_risk(path: Path, manifest: BundleManifest) -> str | None:
+    """The text of the risk model that the manifest names. Raises `BundleError` when it is not that."""
+    if not manifest.risk_sha256:
+        return None
+    file = path / risk_file(manifest.risk_sha256)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != manifest.risk_sha256:
+        raise BundleError(f"{file} is damaged: SHA-256 {found}, the manifest says {manifest.risk_sha256}")
+    return content.decode()
