@@ -22,13 +22,14 @@ from fleetcast.model.bundle import attach_risk
 from fleetcast.model.manifest import update_manifest
 from fleetcast.risk.calibration import Calibration, fit_line
 from fleetcast.risk.censoring import remediated_steps, remediation_censors, unseen_censors
-from fleetcast.risk.features import Features, risk_features
+from fleetcast.risk.features import HISTORY_STEPS, Features, risk_features
 from fleetcast.risk.fleet import GROUPS, fit_exponent, hazards_of_groups
 from fleetcast.risk.incidents import in_incident, incidents_of, open_now, outcomes
 from fleetcast.risk.learning import RiskSamples, fit_risk_model
 from fleetcast.risk.limits import Limits, server_limits
 from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
+from fleetcast.risk.spread import Dependencies, fit_spread, spread
 from fleetcast.windows.arrays import FleetArrays
 
 Doubles = npt.NDArray[np.float64]
@@ -38,8 +39,9 @@ Doubles = npt.NDArray[np.float64]
 class RiskWindows:
     """What was forecast and what came of it, window by window; axes [window], [window, horizon], [window, feature].
 
-    `raw` is the exceedance (NaN where there is none), `outcomes` NaN where censored; `events` are the distinct
-    incidents as (server, onset) by horizon; `origins` numbers each window's origin.
+    `raw` is the exceedance (NaN where there is none), `outcomes` NaN where censored; `events` counts the distinct
+    incidents by horizon; `origins` numbers each window's origin; `sources` and `strengths` [window, slot] are the
+    servers that the window's depends on. Windows of weight 0 are there for those that depend on them.
     """
 
     names: tuple[str, ...]
@@ -50,7 +52,38 @@ class RiskWindows:
     servers: npt.NDArray[np.int64]
     origins: npt.NDArray[np.int64]
     weights: Doubles
+    sources: npt.NDArray[np.int64]
+    strengths: Doubles
     events: dict[str, int]
+
+    @staticmethod
+    def concat(parts: Sequence[RiskWindows]) -> RiskWindows:
+        """Windows of several fleets with the same metrics as one."""
+        shifted, servers, origins, width = [], 0, 0, max(part.sources.shape[1] for part in parts)
+        for part in parts:
+            pad = ((0, 0), (0, width - part.sources.shape[1]))
+            shifted.append(
+                replace(
+                    part,
+                    servers=part.servers + servers,
+                    origins=part.origins + origins,
+                    sources=np.pad(np.where(part.sources < 0, -1, part.sources + servers), pad, constant_values=-1),
+                    strengths=np.pad(part.strengths, pad),
+                )
+            )
+            servers += int(part.servers.max(initial=0)) + 1
+            origins += int(part.origins.max(initial=0)) + 1
+        events = {name: sum(part.events.get(name, 0) for part in parts) for name in HORIZONS}
+        return replace(_joined(shifted), events=events)
+
+    def arriving(self, said: Doubles) -> Doubles:
+        """Strength x probability of each window's upstreams at the same origin, [window, slot]; 0 where unknown."""
+        keys = self.origins * (int(self.servers.max(initial=0)) + 1) + self.servers
+        order = np.argsort(keys)
+        wanted = self.origins[:, None] * (int(self.servers.max(initial=0)) + 1) + self.sources
+        places = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
+        found = (self.sources >= 0) & (keys[places] == wanted)
+        return np.where(found, np.nan_to_num(said[places]) * self.strengths, 0.0)
 
     def samples(self) -> RiskSamples:
         """As a risk model learns from them."""
@@ -66,10 +99,11 @@ def calibrate_bundle(
     labels: pa.Table | None = None,
     remediated: pa.Table | None = None,
     quiet_share: float = 1.0,
+    topology: pa.Table | None = None,
 ) -> Calibration:
     """Fit the risk of a bundle (see `fit_risk`) and write it into the bundle."""
     forecaster = BundleForecaster.load(bundle)
-    calibration, model = fit_risk(forecaster, fleet, origins, labels, remediated, quiet_share)
+    calibration, model = fit_risk(forecaster, fleet, origins, labels, remediated, quiet_share, topology)
     update_manifest(bundle, calibration=calibration.model_dump())
     attach_risk(bundle, None if model is None else model.dumps())
     return calibration
@@ -82,21 +116,28 @@ def fit_risk(
     labels: pa.Table | None = None,
     remediated: pa.Table | None = None,
     quiet_share: float = 1.0,
+    topology: pa.Table | None = None,
 ) -> tuple[Calibration, RiskModel | None]:
-    """Fit lines, the risk model where incidents are enough (else None), and the exponents of P(any).
+    """Fit lines, the risk model where incidents are enough (else None), what comes from upstream, and P(any).
 
     `labels` (schema `INCIDENTS`) are the fleet's known incidents, without any its metrics tell
     (`incidents.incidents_of`); `remediated` (schema `REMEDIATED`) censors; `quiet_share` of the windows without an
     incident ahead are taken. Raises `LeakageError` and `EvaluationError` as `risk_windows` does.
     """
-    windows = risk_windows(forecaster, fleet, origins, labels, remediated, quiet_share)
-    model = fit_risk_model(windows.samples())
+    return fit_windows(risk_windows(forecaster, fleet, origins, labels, remediated, quiet_share, topology))
+
+
+def fit_windows(windows: RiskWindows) -> tuple[Calibration, RiskModel | None]:
+    """The same from windows, which may be of several fleets (`RiskWindows.concat`)."""
+    model, held_out = fit_risk_model(windows.samples())
     calibration = lines_of(windows)
-    said = calibration.apply(windows.raw)
-    if model is not None:
-        fitted = model.probabilities(Features(windows.names, windows.features, windows.rising))
-        said = np.where(np.isnan(fitted), said, fitted)
-    return calibration.model_copy(update={"shared": exponents_of(windows, said)}), model
+    said, spreads = calibration.apply(windows.raw), {}
+    for place, name in enumerate(HORIZONS):
+        if model is not None and name in model.horizons:
+            own, arriving = held_out[:, place], windows.arriving(held_out[:, place])
+            spreads[name] = fit_spread(own, arriving, windows.outcomes[:, place], windows.weights)
+            said[:, place] = spread(own, arriving, spreads[name])
+    return calibration.model_copy(update={"spread": spreads, "shared": exponents_of(windows, said)}), model
 
 
 def fit_calibration(forecaster: Forecaster, fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
@@ -108,7 +149,7 @@ def lines_of(windows: RiskWindows) -> Calibration:
     """The line of each horizon, from exceedance to outcome."""
     lines = {}
     for place, name in enumerate(HORIZONS):
-        known = ~np.isnan(windows.outcomes[:, place])
+        known = ~np.isnan(windows.outcomes[:, place]) & (windows.weights > 0)
         raw, happened = windows.raw[known, place], windows.outcomes[known, place] > 0.5
         lines[name] = fit_line(raw, happened, windows.weights[known])
     return Calibration(horizons=lines)
@@ -120,7 +161,7 @@ def exponents_of(windows: RiskWindows, said: Doubles, seed: int = 0) -> dict[str
     for place, name in enumerate(HORIZONS):
         groups = []
         for origin in np.unique(windows.origins):
-            here = windows.origins == origin
+            here = (windows.origins == origin) & (windows.weights > 0)
             one = (said[here, place], windows.outcomes[here, place], windows.weights[here])
             groups.append(hazards_of_groups(*one, GROUPS, generator))
         sums, hits = (np.concatenate([group[side] for group in groups]) for side in (0, 1))
@@ -135,6 +176,7 @@ def risk_windows(
     labels: pa.Table | None = None,
     remediated: pa.Table | None = None,
     quiet_share: float = 1.0,
+    topology: pa.Table | None = None,
     with_features: bool = True,
     seed: int = 0,
 ) -> RiskWindows:
@@ -155,6 +197,8 @@ def risk_windows(
     remedies = remediated_steps(known, remediated)
     seen = np.asarray((~np.isnan(known.select(targets))).any(axis=2))
     steps, generator = tuple(HORIZONS.values()), np.random.default_rng(seed)
+    labelled = labels is not None and labels.num_rows > 0
+    depend = Dependencies(known.servers, topology)
     parts: list[RiskWindows] = []
     for position in positions:
         hit = outcomes(incidents, len(known.servers), position, steps)
@@ -162,11 +206,15 @@ def risk_windows(
         hidden |= remediation_censors(remedies, incidents, len(known.servers), position, steps)
         busy = in_incident(incidents, len(known.servers), position)
         taken = ~busy & (hit.any(axis=1) | (generator.random(len(busy)) < quiet_share))
-        rows = np.flatnonzero(taken)
-        if len(rows):
+        needed = taken.copy()
+        needed[depend.sources[taken][depend.sources[taken] >= 0]] = True
+        rows = np.flatnonzero(needed)
+        if taken.any():
             truth = np.where(hidden, np.nan, hit)[rows]
-            weights = np.where(hit.any(axis=1), 1.0, 1.0 / quiet_share)[rows]
-            parts.append(_windows_at(forecaster, known, position, rows, limits, truth, weights, with_features))
+            weights = (taken * np.where(hit.any(axis=1), 1.0, 1.0 / quiet_share))[rows]
+            found = _windows_at(forecaster, known, position, rows, limits, truth, weights, with_features, labelled)
+            at = found.servers
+            parts.append(replace(found, sources=depend.sources[at], strengths=depend.strengths[at]))
     if not parts:
         raise EvaluationError("no server window to calibrate on: all servers are in an incident at every origin")
     return replace(_joined(parts), events=_events(incidents, positions))
@@ -181,25 +229,29 @@ def _windows_at(
     truth: Doubles,
     weights: Doubles,
     with_features: bool,
+    labelled: bool,
 ) -> RiskWindows:
-    """The windows of some servers at one origin; those with an open incident are left out."""
-    past = known.of_servers(rows).until(position)
+    """The windows of some servers at one origin; those with an observed incident open are left out."""
+    reach = max(getattr(forecaster, "history_steps", position + 1), HISTORY_STEPS)
+    past = _recent(known, position, reach).of_servers(rows)
     forecast = forecaster.forecast(past, known.time_at(position))
     own = limits[rows]
     by_metric = incident_probabilities(forecast.quantiles, forecast.levels, own)
     raw = np.fmax.reduce(np.where(np.isfinite(own)[:, :, None], by_metric, np.nan), axis=1)
-    kept = ~open_now(past, forecast.metrics, own).any(axis=1) & ~np.isnan(raw[:, -1])
+    kept = ~np.isnan(raw[:, -1])
+    if not labelled:
+        kept &= ~open_now(past, forecast.metrics, own).any(axis=1)
     found = Features((), np.zeros((len(rows), 0), np.float32), np.zeros(0, bool))
     if with_features:
         found = risk_features(past, forecast, own)
     return RiskWindows(
         found.names, found.rising, found.values[kept], raw[kept], truth[kept], rows[kept],
-        np.full(int(kept.sum()), position), weights[kept], {},
+        np.full(int(kept.sum()), position), weights[kept], np.zeros((0, 0), np.int64), np.zeros((0, 0)), {},
     )  # fmt: skip
 
 
 def _joined(parts: Sequence[RiskWindows]) -> RiskWindows:
-    arrays = ("features", "raw", "outcomes", "servers", "origins", "weights")
+    arrays = ("features", "raw", "outcomes", "servers", "origins", "weights", "sources", "strengths")
     return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
 
 
@@ -209,6 +261,12 @@ def _events(incidents: npt.NDArray[np.int64], positions: Sequence[int]) -> dict[
     before = np.searchsorted(starts, onsets, side="left") - 1
     lead = np.where(before >= 0, onsets - starts[np.maximum(before, 0)], np.iinfo(np.int64).max)
     return {name: len(np.unique(incidents[lead <= steps][:, [0, 2]], axis=0)) for name, steps in HORIZONS.items()}
+
+
+def _recent(fleet: FleetArrays, position: int, steps: int) -> FleetArrays:
+    """The same fleet on a time axis of at most so many steps that ends at a position, without a copy."""
+    first = max(position + 1 - steps, 0)
+    return replace(fleet, start=fleet.start + STEP_SECONDS * first, values=fleet.values[:, first : position + 1])
 
 
 def _until_cutoff(fleet: FleetArrays, cutoff: datetime) -> FleetArrays:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from fleetcast.contract.vocabulary import STEP_SECONDS
@@ -53,6 +54,7 @@ def assess(
     model: RiskModel | None = None,
     fleet: FleetArrays | None = None,
     limits: Limits | None = None,
+    topology: pa.Table | None = None,
 ) -> list[Risk]:
     """The risk of every server of a forecast, in its order.
 
@@ -63,6 +65,7 @@ def assess(
         model: the fitted risk model of the bundle; it needs `fleet`. Without it the line is used (`risk.judge`).
         fleet: the samples up to the origin, of the forecast's servers in its order.
         limits: critical limits [server, metric]; by default the profiles'.
+        topology: who depends on whom (schema `TOPOLOGY`), where known.
 
     The driver is the open metric, else the one with the highest score of its own, then the largest P(8 h). A metric
     without a forecast or without a critical threshold has no probability. A server without any has none either and is
@@ -72,7 +75,7 @@ def assess(
     and the level rests on what the forecast reaches, which is a lower bound.
     """
     limits = critical_limits(forecast.profiles, forecast.metrics) if limits is None else limits
-    judged = judge(forecast, limits, calibration, model, fleet)
+    judged = judge(forecast, limits, calibration, model, fleet, topology)
     by_metric, p = judged.metric, judged.server
     says = _horizons_said(forecast.horizon, calibration, judged)
     opened = np.asarray(open_.any(axis=1))

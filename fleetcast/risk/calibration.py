@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from fleetcast.risk.probability import HORIZONS
+from fleetcast.risk.spread import Spread
 
 FLOOR = 1e-6
 RIDGE = 10.0
@@ -36,6 +37,7 @@ class Calibration(BaseModel):
     """A line for each horizon of `HORIZONS`; a horizon without one stays as it is."""
 
     horizons: dict[str, Line] = Field(default_factory=dict)
+    spread: dict[str, Spread] = Field(default_factory=dict, description="what comes from upstream (`risk.spread`)")
     shared: dict[str, float] = Field(default_factory=dict, description="exponent of P(any) by horizon (`risk.fleet`)")
 
     def apply(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -21,7 +21,6 @@ from fleetcast.contract.thresholds import threshold_matrix
 from fleetcast.contract.vocabulary import STEPS_PER_DAY, profile_codes
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
-from fleetcast.risk.unexplained import unexplained
 from fleetcast.windows.arrays import FleetArrays
 
 NOW_STEPS = 3
@@ -29,7 +28,6 @@ EDGES = (3, 6, 12, 24, 48, 96, 192, 288)  # steps back from the origin, between 
 TREND_STEPS = (12, 36, 96)
 SPREAD_STEPS = (12, 48, 288)
 DAYS = (1, 2, 3, 7)
-RISE_STEPS = (6, 12, 24, 48, 96)
 HISTORY_STEPS = max(DAYS) * STEPS_PER_DAY + NOW_STEPS
 CHUNK = 512  # servers at a time
 RAW_FLOOR = 1e-6
@@ -111,22 +109,18 @@ def _back(past: FleetArrays) -> tuple[list[str], Floats]:
     names = [f"{metric}_{fact}" for metric in metrics for fact in _facts()]
     limits = threshold_matrix(metrics)[profile_codes(past.profiles)]
     parts: list[Floats] = []
-    more: list[str] = []
     for first in range(0, len(past.servers), CHUNK):
         rows = slice(first, first + CHUNK)
         values = past.values[rows]
         columns: list[npt.NDArray[np.float64]] = []
-        carried: list[npt.NDArray[np.float64]] = []
         for place, metric in enumerate(metrics):
             series = values[:, :, past.metrics.index(metric)].astype(np.float64)
             limit = limits[rows, place]
             if metric in HEAVY:
                 series, limit = np.log1p(np.maximum(series, 0)), np.log1p(limit)
-            carried.append(_carried(series))
-            columns += _facts_of(carried[-1], limit)
-        more, facts = unexplained(metrics, carried, HEAVY)
-        parts.append(np.stack([*columns, *facts], axis=1).astype(np.float32))
-    return [*names, *more], np.concatenate(parts)
+            columns += _facts_of(_carried(series), limit)
+        parts.append(np.stack(columns, axis=1).astype(np.float32))
+    return names, np.concatenate(parts)
 
 
 def _facts() -> list[str]:
@@ -138,7 +132,6 @@ def _facts() -> list[str]:
         *(f"wait_{steps}" for steps in TREND_STEPS),
         *(f"spread_{steps}" for steps in SPREAD_STEPS),
         *(f"day_{day}" for day in DAYS), "usual", "unusual", "highest",
-        *(f"rise_{steps}" for steps in RISE_STEPS), *(f"rank_{steps}" for steps in RISE_STEPS),
     ]  # fmt: skip
 
 
@@ -162,28 +155,7 @@ def _facts_of(series: npt.NDArray[np.float64], limit: npt.NDArray[np.float64]) -
         least = np.nanmin(np.where(np.isnan(like), np.inf, np.abs(like)), axis=1)
     unusual = np.where(np.isfinite(least), np.sign(usual) * least, np.nan) / (spreads[-1] + 1e-3)
     highest = np.fmax.reduce(series[:, -STEPS_PER_DAY:], axis=1) - now
-    rises, ranks = _rises(series)
-    return [
-        now, series[:, -1] - now, room, *since, *trends, *waits, *spreads, *days, usual, unusual, highest,
-        *rises, *ranks,
-    ]  # fmt: skip
-
-
-def _rises(series: npt.NDArray[np.float64]) -> tuple[list[npt.NDArray[np.float64]], list[npt.NDArray[np.float64]]]:
-    """The latest rises over some steps, in units of such rises' spread in the past, and relative to the largest."""
-    width = NOW_STEPS * 2
-    sums = np.cumsum(np.nan_to_num(series), axis=1)
-    smooth = (sums[:, width:] - sums[:, :-width]) / width
-    begun = ~np.isnan(series[:, 1 : 1 - width])
-    smooth = np.where(begun[:, : smooth.shape[1]], smooth, np.nan)[:, ::-1][:, ::NOW_STEPS][:, ::-1]
-    rises, ranks = [], []
-    for steps in RISE_STEPS:
-        lag = steps // NOW_STEPS
-        change = smooth[:, lag:] - smooth[:, :-lag]
-        latest, before = change[:, -1], change[:, : -lag - 1]
-        rises.append((latest - _mean(before)) / (_deviation(before) + 1e-4))
-        ranks.append(_mean(np.where(np.isnan(before), np.nan, before >= latest[:, None])))
-    return rises, ranks
+    return [now, series[:, -1] - now, room, *since, *trends, *waits, *spreads, *days, usual, unusual, highest]
 
 
 def _known(fleet: FleetArrays, origin: datetime) -> Floats:

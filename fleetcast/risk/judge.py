@@ -9,17 +9,20 @@ forecast alone can raise any level. The result never falls with the horizon.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fleetcast.forecast.table import NONE, ForecastArrays
 from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.features import Features, risk_features
 from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
+from fleetcast.risk.spread import Dependencies, Spread, spread
 from fleetcast.windows.arrays import FleetArrays
 
 SURE = 0.5
@@ -48,6 +51,7 @@ def judge(
     calibration: Calibration | None = None,
     model: RiskModel | None = None,
     fleet: FleetArrays | None = None,
+    topology: pa.Table | None = None,
 ) -> Judgement:
     """Probabilities of every server of a forecast.
 
@@ -57,6 +61,7 @@ def judge(
         calibration: the lines; None leaves the exceedance as it is.
         model: the fitted model, which reads `fleet`.
         fleet: samples of the forecast's servers in its order; only steps up to the origin are read.
+        topology: who depends on whom (schema `TOPOLOGY`), for what comes from upstream; with a fitted model only.
     """
     line = _line(forecast, limits, calibration)
     with_line = np.fmax.reduce(line, axis=1)
@@ -73,9 +78,20 @@ def judge(
             sure = with_line[:, place] > SURE
             joined = np.where(sure, np.fmax(fitted[:, place], with_line[:, place]), fitted[:, place])
             server[:, place] = np.where(made, joined, np.nan)
+    if calibration is not None and topology is not None:
+        server = spread_all(server, Dependencies(forecast.servers, topology), calibration.spread)
     server = np.maximum.accumulate(server, axis=1)
     shares = _shares(line, server, model, features, forecast.metrics)
     return Judgement(server, server[:, None] * shares, tuple(sources))
+
+
+def spread_all(server: Doubles, dependencies: Dependencies, by_horizon: Mapping[str, Spread]) -> Doubles:
+    """Probabilities [server, horizon] with what comes from upstream, where a spread was fitted."""
+    found = server.copy()
+    for place, name in enumerate(HORIZONS):
+        if name in by_horizon and dependencies.any:
+            found[:, place] = spread(server[:, place], dependencies.arriving(server[:, place]), by_horizon[name])
+    return found
 
 
 def _line(

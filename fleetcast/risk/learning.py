@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 import lightgbm
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from fleetcast.risk.calibration import FLOOR, fit_line
 from fleetcast.risk.model import HorizonModel, RiskModel
 from fleetcast.risk.probability import HORIZONS
 
 FEWEST_EVENTS = 60  # distinct incidents within a horizon: with fewer the line alone is used
-FOLDS = 4
+FOLDS = 2
 TREES = {"30m": 150, "2h": 220, "8h": 260}
 TREE = {
     "objective": "binary",
@@ -50,7 +51,7 @@ class RiskSamples:
 
     `features` is [window, feature] with their `names` and which are `rising`; `outcomes` is [window, horizon], NaN
     where it is censored; `servers` numbers the server of each window and `weights` says for how many windows it
-    stands; `events` counts the distinct incidents within each horizon.
+    stands (0: it is not learnt from); `events` counts the distinct incidents within each horizon.
     """
 
     names: tuple[str, ...]
@@ -62,35 +63,40 @@ class RiskSamples:
     events: Mapping[str, int] = field(default_factory=dict)
 
 
-def fit_risk_model(samples: RiskSamples, seed: int = 0) -> RiskModel | None:
-    """Fit the model of each horizon that has enough distinct incidents; None when none has."""
-    models = {
-        name: _fit_horizon(samples, place, name, seed)
-        for place, name in enumerate(HORIZONS)
-        if samples.events.get(name, 0) >= FEWEST_EVENTS
-    }
-    return RiskModel(samples.names, models) if models else None
+def fit_risk_model(samples: RiskSamples, seed: int = 0) -> tuple[RiskModel | None, Doubles]:
+    """Fit the model of each horizon that has enough distinct incidents; None when none has.
+
+    With it comes what the trees that did not see a window's server say of it, after the line: [window, horizon], NaN
+    for a horizon without a model. What follows the model is fitted on these.
+    """
+    models, held_out = {}, np.full(samples.outcomes.shape, np.nan)
+    for place, name in enumerate(HORIZONS):
+        if samples.events.get(name, 0) >= FEWEST_EVENTS:
+            models[name], held_out[:, place] = _fit_horizon(samples, place, name, seed)
+    return (RiskModel(samples.names, models) if models else None), held_out
 
 
-def _fit_horizon(samples: RiskSamples, place: int, name: str, seed: int) -> HorizonModel:
-    known = ~np.isnan(samples.outcomes[:, place])
-    x, y = samples.features[known], samples.outcomes[known, place]
-    weights = samples.weights[known] / samples.weights[known].mean()
-    identities, dealt = np.unique(samples.servers[known], return_inverse=True)
+def _fit_horizon(samples: RiskSamples, place: int, name: str, seed: int) -> tuple[HorizonModel, Doubles]:
+    x, y = samples.features, samples.outcomes[:, place]
+    known = ~np.isnan(y) & (samples.weights > 0)
+    weights = samples.weights / samples.weights[known].mean()
+    identities, dealt = np.unique(samples.servers, return_inverse=True)
     folds = (np.random.default_rng(seed).permutation(len(identities)) % FOLDS)[dealt]
     answers = np.empty(len(y))
     for fold in range(FOLDS):
-        here = folds == fold
-        answers[here] = _trees(x[~here], y[~here], weights[~here], samples.rising, name, seed).predict(x[here])
-    line = fit_line(np.clip(answers, FLOOR, 1 - FLOOR), y > 0.5, weights)
-    text = _trees(x, y, weights, samples.rising, name, seed).model_to_string()
-    return HorizonModel(
+        here, others = folds == fold, (folds != fold) & known
+        answers[here] = _trees(x[others], y[others], weights[others], samples.rising, name, seed).predict(x[here])
+    answers = np.clip(answers, FLOOR, 1 - FLOOR)
+    line = fit_line(answers[known], y[known] > 0.5, weights[known])
+    text = _trees(x[known], y[known], weights[known], samples.rising, name, seed).model_to_string()
+    model = HorizonModel(
         trees=text,
         slope=line.slope,
         intercept=line.intercept,
         events=samples.events[name],
         windows=int(known.sum()),
     )
+    return model, np.asarray(expit(line.intercept + line.slope * logit(answers)))
 
 
 def _trees(
