@@ -34,6 +34,7 @@ class ModelDescription(BaseModel):
     timezone: str
     history_steps: int
     calibration: dict[str, Any] | None
+    risk: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def describe(forecaster: Forecaster) -> ModelDescription:
         timezone=manifest.timezone,
         history_steps=forecaster.history_steps,
         calibration=manifest.calibration,
+        risk=forecaster.risk_text,
     )
 
 

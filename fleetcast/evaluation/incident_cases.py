@@ -63,10 +63,7 @@ class IncidentCases:
             np.concatenate([part.ahead for part in parts], axis=1),
             np.concatenate([part.censored for part in parts], axis=1),
             np.concatenate([part.probability for part in parts], axis=1),
-            {
-                name: np.concatenate([part.rivals[name] for part in parts], axis=1)
-                for name in parts[0].rivals
-            },
+            {name: np.concatenate([part.rivals[name] for part in parts], axis=1) for name in parts[0].rivals},
         )
 
 

@@ -58,7 +58,7 @@ def linear_trend(past: FleetArrays, metrics: Sequence[str], limits: Limits) -> D
     ends = np.array(list(HORIZONS.values()))
     then = level[:, :, None] + slope[:, :, None] * ends
     share = np.maximum(level[:, :, None], then) / limits[:, :, None]
-    return np.clip(np.nan_to_num(np.fmax.reduce(share, axis=1)), 0.0, MOST)
+    return np.asarray(np.clip(np.nan_to_num(np.fmax.reduce(share, axis=1)), 0.0, MOST))
 
 
 INCIDENT_RIVALS = {"node mixin": node_mixin, "linear trend": linear_trend}
@@ -70,7 +70,7 @@ def _held(past: FleetArrays, metric: str) -> Doubles:
 
 def _least(values: npt.NDArray[np.floating], steps: int) -> Doubles:
     """Least of the last steps, 0 where one has no sample."""
-    return np.nan_to_num(values[:, -steps:].min(axis=1).astype(np.float64))
+    return np.asarray(np.nan_to_num(values[:, -steps:].min(axis=1).astype(np.float64)))
 
 
 def _filling(used: Doubles) -> Doubles:
@@ -86,7 +86,7 @@ def _filling(used: Doubles) -> Doubles:
 
 
 def _line(values: Doubles) -> tuple[Doubles, Doubles]:
-    """Level at the last step and slope a step of least-squares lines [server, metric] through [server, time, metric]."""
+    """Level at the last step and slope a step of least-squares lines [server, metric] of [server, time, metric]."""
     time = np.arange(values.shape[1], dtype=np.float64)[None, :, None]
     known = ~np.isnan(values)
     count = known.sum(axis=1)

@@ -8,6 +8,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -80,8 +81,10 @@ class Bundle:
         return cls(manifest, tensors, _load_risk(Path(path), manifest))
 
 
-def attach_risk(path: str | os.PathLike[str], text: str | None) -> BundleManifest:
-    """Put the text of a fitted risk model into a bundle, or take it out (None); a reader sees the old or the new.
+def attach_risk(path: str | os.PathLike[str], text: str | None, **fields: Any) -> BundleManifest:
+    """Put the text of a fitted risk model into a bundle, or take it out (None), and set fields of the manifest.
+
+    A reader sees all of the old or all of the new.
 
     Raises `BundleError` when the bundle is missing or cannot be written.
     """
@@ -93,7 +96,7 @@ def attach_risk(path: str | os.PathLike[str], text: str | None) -> BundleManifes
             partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
             write_whole(partial, text.encode())
             partial.replace(file)
-        manifest = update_manifest(path, risk_sha256=digest)
+        manifest = update_manifest(path, risk_sha256=digest, **fields)
         if before.risk_sha256 not in ("", digest):
             (Path(path) / risk_file(before.risk_sha256)).unlink(missing_ok=True)
     except OSError as error:

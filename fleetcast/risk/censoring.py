@@ -52,8 +52,6 @@ def remediation_censors(
     return hidden
 
 
-def unseen_censors(
-    seen: npt.NDArray[np.bool_], origin: int, horizons: Sequence[int]
-) -> npt.NDArray[np.bool_]:
+def unseen_censors(seen: npt.NDArray[np.bool_], origin: int, horizons: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Windows without any sample [server, len(horizons)]; `seen` is [server, time]."""
     return np.stack([~seen[:, origin + 1 : origin + 1 + h].any(axis=1) for h in horizons], axis=1)

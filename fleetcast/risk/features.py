@@ -76,9 +76,7 @@ def risk_features(fleet: FleetArrays, forecast: ForecastArrays, limits: npt.NDAr
     return Features(names, values, rising)
 
 
-def _ahead(
-    forecast: ForecastArrays, limits: npt.NDArray[np.floating], past: FleetArrays
-) -> tuple[list[str], Floats]:
+def _ahead(forecast: ForecastArrays, limits: npt.NDArray[np.floating], past: FleetArrays) -> tuple[list[str], Floats]:
     """Facts of the forecast; those called `ahead_` rise with it, those called `band_` are its width."""
     steps = [min(h, forecast.horizon) for h in HORIZONS.values()]
     raw = incident_probabilities(forecast.quantiles, forecast.levels, limits)
@@ -142,7 +140,9 @@ def _facts_of(series: npt.NDArray[np.float64], limit: npt.NDArray[np.float64]) -
     since = [now - _mean(series[:, end - far : end - near]) for near, far in pairwise(EDGES)]
     slopes = [_slope(series[:, -steps:]) for steps in TREND_STEPS]
     spreads = [_deviation(series[:, -steps:]) for steps in SPREAD_STEPS]
-    trends = [slope * steps / (spread + 1e-6) for slope, steps, spread in zip(slopes, TREND_STEPS, spreads, strict=True)]
+    trends = [
+        slope * steps / (spread + 1e-6) for slope, steps, spread in zip(slopes, TREND_STEPS, spreads, strict=True)
+    ]
     with np.errstate(divide="ignore", invalid="ignore"):
         waits = [np.where(slope > 1e-6, np.log1p(np.maximum(room, 0) / slope), 12.0) for slope in slopes]
     days = []

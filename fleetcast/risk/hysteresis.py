@@ -8,6 +8,7 @@ still held at any of these origins is taken. An open incident keeps P1; its end 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Held:
-    """Levels held [server] (positions in `LEVELS`), with the lowered levels of the last origins [server, HOLD_STEPS]."""
+    """Levels held [server], as positions in `LEVELS`, and lowered levels of the last origins [server, HOLD_STEPS]."""
 
     levels: Codes
     recent: Codes
@@ -58,6 +59,6 @@ def flaps(levels: Codes, within: int = 12) -> int:
         changes = np.flatnonzero(np.diff(series)) + 1
         count += sum(
             bool(series[second] == series[first - 1] and second - first <= within)
-            for first, second in zip(changes[:-1], changes[1:], strict=True)
+            for first, second in pairwise(changes)
         )
     return count

@@ -69,9 +69,7 @@ def labelled_steps(fleet: FleetArrays, labels: pa.Table) -> npt.NDArray[np.int64
     return np.array(sorted(found), dtype=np.int64).reshape(-1, 4)
 
 
-def incident_steps(
-    fleet: FleetArrays, metrics: Sequence[str], limits: Limits | None = None
-) -> npt.NDArray[np.int64]:
+def incident_steps(fleet: FleetArrays, metrics: Sequence[str], limits: Limits | None = None) -> npt.NDArray[np.int64]:
     """All observed incidents as rows; `limits` [server, metric] are by default the profiles'."""
     values = fleet.select(metrics)
     limits = critical_limits(fleet.profiles, metrics) if limits is None else limits
@@ -100,9 +98,7 @@ def find_incidents(fleet: FleetArrays, metrics: Sequence[str]) -> pa.Table:
     return pa.table(columns, schema=FOUND)
 
 
-def open_now(
-    fleet: FleetArrays, metrics: Sequence[str], limits: Limits | None = None
-) -> npt.NDArray[np.bool_]:
+def open_now(fleet: FleetArrays, metrics: Sequence[str], limits: Limits | None = None) -> npt.NDArray[np.bool_]:
     """Whether each metric is in an open incident at the fleet's last step, shape [server, metric].
 
     Open means that the last three samples are in a row and critical, and the last is at most half an hour old. Unlike

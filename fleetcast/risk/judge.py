@@ -94,9 +94,7 @@ def spread_all(server: Doubles, dependencies: Dependencies, by_horizon: Mapping[
     return found
 
 
-def _line(
-    forecast: ForecastArrays, limits: npt.NDArray[np.floating], calibration: Calibration | None
-) -> Doubles:
+def _line(forecast: ForecastArrays, limits: npt.NDArray[np.floating], calibration: Calibration | None) -> Doubles:
     """Calibrated exceedance [server, metric, horizon]; NaN without a forecast or a threshold."""
     by_metric = incident_probabilities(forecast.quantiles, forecast.levels, limits)
     if calibration is not None:
@@ -105,9 +103,7 @@ def _line(
     return np.where((np.isfinite(limits) & made[:, None])[:, :, None], by_metric, np.nan)
 
 
-def _shares(
-    line: Doubles, server: Doubles, model: RiskModel, features: Features, metrics: tuple[str, ...]
-) -> Doubles:
+def _shares(line: Doubles, server: Doubles, model: RiskModel, features: Features, metrics: tuple[str, ...]) -> Doubles:
     """Share of a server's probability that each metric is shown with, [server, metric, horizon]; the driver's is 1.
 
     By exceedance; where the model says more than `EXPLAINED` by its contributions at its longest horizon.

@@ -2,8 +2,8 @@
 
 The quantiles give each step's distribution, the copula how the steps hang together: standard normal paths with a
 correlation of steps, fitted to the forecaster's own past (`step_correlation`), decide at which quantile a server runs
-at each step (Sklar 1959; as in Salinas and others, NeurIPS 2019, with time in the place of series). An incident is a run
-of three steps at or above the limit. Correlation 1 throughout is the comonotone assumption of `risk.probability`.
+at each step (Sklar 1959; as in Salinas and others, NeurIPS 2019, with time in the place of series). An incident is a
+run of three steps at or above the limit. Correlation 1 throughout is the comonotone assumption of `risk.probability`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ BLOCK = 64
 Doubles = npt.NDArray[np.float64]
 
 
-def normal_scores(truth: npt.NDArray[np.floating], quantiles: npt.NDArray[np.floating], levels: Sequence[float]) -> Doubles:
+def normal_scores(
+    truth: npt.NDArray[np.floating], quantiles: npt.NDArray[np.floating], levels: Sequence[float]
+) -> Doubles:
     """Standard normal scores of what came, [series, step], of truth [series, step] and quantiles [series, step, level].
 
     The probability integral transform of the distribution that is linear between the quantiles, half a tail beyond.
