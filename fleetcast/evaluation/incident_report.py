@@ -40,6 +40,8 @@ def incident_markdown(section: IncidentSection, figure: str = FIGURE) -> str:
                 f"  - at least one in a group of servers: said {100 * scope.fleet_said:.1f} %, came "
                 f"{100 * scope.fleet_came:.1f} % of {scope.fleet_groups} groups, Brier skill {_text(scope.fleet_skill)}"
             )
+    if section.flaps is not None and section.flaps_held is not None:
+        lines.append(f"- levels flap {section.flaps:.3f} times a server-day, with hysteresis {section.flaps_held:.3f}")
     lines += ["", "| " + " | ".join(HEADINGS) + " |", "| --- | --- |" + " --: |" * (len(HEADINGS) - 2)]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows]
     lines += [

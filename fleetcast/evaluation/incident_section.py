@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from fleetcast.contract.vocabulary import STEP_SECONDS
+from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.evaluation.incident_cases import IncidentCases
 from fleetcast.evaluation.incident_scores import (
     alert_scores,
@@ -18,6 +18,8 @@ from fleetcast.evaluation.incident_scores import (
     threshold_at,
 )
 from fleetcast.risk.fleet import any_probability
+from fleetcast.risk.hysteresis import Held, flaps
+from fleetcast.risk.levels import level_codes
 from fleetcast.risk.probability import HORIZONS
 
 FALSE_RATE = 0.05
@@ -77,6 +79,10 @@ class IncidentSection(BaseModel):
     scopes: list[IncidentScope]
     rows: list[IncidentRow]
     source: dict[str, str] = Field(default_factory=dict, description="what made each horizon's probability")
+    flaps: float | None = Field(
+        None, description="levels left and taken again within an hour, per server-day; None where origins are further"
+    )
+    flaps_held: float | None = Field(None, description="the same with hysteresis")
 
     def row(self, horizon: str, forecaster: str = MODEL) -> IncidentRow:
         """The figures of one forecaster at one horizon."""
@@ -100,7 +106,24 @@ def incident_section(
         scopes.append(_scope(cases, place, name, (shared or {}).get(name, 1.0)))
         for who, scores in {**said, **cases.rivals}.items():
             rows.append(_row(cases, place, name, who, scores[..., place], who in said, false_rate))
-    return IncidentSection(false_rate=false_rate, scopes=scopes, rows=rows, source=source or {})
+    raw, held = _flaps(cases)
+    return IncidentSection(
+        false_rate=false_rate, scopes=scopes, rows=rows, source=source or {}, flaps=raw, flaps_held=held
+    )
+
+
+def _flaps(cases: IncidentCases) -> tuple[float | None, float | None]:
+    """Flaps per server-day of the levels as they are, and with hysteresis, of origins on the 5-minute grid."""
+    if len(cases.origins) < 3 or (np.diff(cases.origins) != STEP_SECONDS).any():
+        return None, None
+    closed = np.zeros(len(cases.servers), dtype=bool)
+    held, raw, kept = Held.start(len(cases.servers)), [], []
+    for said in cases.probability:
+        held = held.step(said[:, 0], said[:, 2], closed)
+        raw.append(level_codes(said[:, 0], said[:, 2], closed))
+        kept.append(held.levels)
+    days = len(cases.origins) * len(cases.servers) / STEPS_PER_DAY
+    return flaps(np.stack(raw)) / days, flaps(np.stack(kept)) / days
 
 
 def _scope(cases: IncidentCases, place: int, name: str, exponent: float) -> IncidentScope:

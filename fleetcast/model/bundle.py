@@ -46,17 +46,20 @@ class Bundle:
         if target.exists():
             raise BundleError(f"{target} exists already: a bundle is never overwritten")
         content = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.weights.items()})
-        manifest = self.manifest.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+        digests = {"weights_sha256": hashlib.sha256(content).hexdigest(), "risk_sha256": _digest(self.risk)}
+        manifest = self.manifest.model_copy(update=digests)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
         try:
             partial.mkdir(parents=True)
             write_whole(partial / WEIGHTS, content)
+            if self.risk is not None:
+                write_whole(partial / risk_file(manifest.risk_sha256), self.risk.encode())
             write_whole(partial / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
             partial.rename(target)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise BundleError(f"cannot write the bundle {target}: {error}") from error
-        return Bundle(manifest, self.weights)
+        return Bundle(manifest, self.weights, self.risk)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -89,7 +92,7 @@ def attach_risk(path: str | os.PathLike[str], text: str | None, **fields: Any) -
     Raises `BundleError` when the bundle is missing or cannot be written.
     """
     before = load_manifest(path)
-    digest = "" if text is None else hashlib.sha256(text.encode()).hexdigest()
+    digest = _digest(text)
     try:
         if text is not None:
             file = Path(path) / risk_file(digest)
@@ -102,6 +105,10 @@ def attach_risk(path: str | os.PathLike[str], text: str | None, **fields: Any) -
     except OSError as error:
         raise BundleError(f"cannot write the risk model into {path}: {error}") from error
     return manifest
+
+
+def _digest(text: str | None) -> str:
+    return "" if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _load_risk(path: Path, manifest: BundleManifest) -> str | None:
