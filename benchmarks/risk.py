@@ -33,12 +33,13 @@ from fleetcast.evaluation.incident_rivals import INCIDENT_RIVALS
 from fleetcast.evaluation.incident_scores import average_precision, brier_skill, calibration_line
 from fleetcast.evaluation.incident_section import IncidentSection, incident_section
 from fleetcast.evaluation.protocol import Forecaster
-from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
+from fleetcast.evaluation.risk_windows import RiskWindows, recent, risk_windows
 from fleetcast.evaluation.rivals import BaselineForecaster, BaselineManifest
 from fleetcast.forecast.forecaster import Forecaster as BundleForecaster
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.model.baselines import BASELINES
 from fleetcast.risk.calibration import Calibration
+from fleetcast.risk.features import HISTORY_STEPS
 from fleetcast.risk.incidents import incident_steps, outcomes
 from fleetcast.risk.judge import judge
 from fleetcast.risk.limits import critical_limits
@@ -69,6 +70,7 @@ class Plan:
     stride: int
     quiet_share: float
     samples: int
+    flap_steps: int
 
     @classmethod
     def full(cls, corpora: int) -> Plan:
@@ -76,7 +78,7 @@ class Plan:
         frozen = frozen_evaluation()
         seeds = [frozen.corpus.seed + 1000 * (number + 1) for number in range(corpora)]
         fleets = [frozen.corpus.model_copy(update={"seed": seed}) for seed in seeds]
-        return cls(frozen.evaluation.spec, frozen.origins, fleets, 18, 0.02, 400)
+        return cls(frozen.evaluation.spec, frozen.origins, fleets, 18, 0.02, 400, 48)
 
     @classmethod
     def small(cls) -> Plan:
@@ -84,7 +86,7 @@ class Plan:
         frozen = frozen_evaluation()
         fleet = frozen.evaluation.spec.model_copy(update={"servers": 40, "hours": 24.0 * 16})
         corpus = frozen.corpus.model_copy(update={"servers": 60, "hours": 24.0 * 9, "incidents_per_day": 1.0})
-        return cls(fleet, frozen.origins[:3], [corpus], 24, 0.1, 16)
+        return cls(fleet, frozen.origins[:3], [corpus], 24, 0.1, 16, 4)
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,12 @@ def main() -> None:
     source = {name: "fitted model" if model and name in model.horizons else LINE for name in HORIZONS}
     section = incident_section(cases, others, calibration.shared, source)
     Console(width=180).print(Markdown(incident_markdown(section)))
+    flaps = flapping(forecaster, scored, calibration, model, plan.flap_steps)
+    print(f"levels flap {flaps['as they are']:.3f} times a server-day, with hysteresis {flaps['held']:.3f}")
     paths = breaches(forecasts, scored.fleet, np.concatenate(scores), calibration)
     print_breaches(paths)
-    finish(result(section, cases, others, joined, calibration, model, paths, seconds, options), options.quick)
+    found = result(section, cases, others, joined, calibration, model, seconds)
+    finish({**found, "flaps_per_server_day": flaps, "breaches": paths}, options.quick)
 
 
 def simulated(spec: FleetSpec) -> Known:
@@ -223,6 +228,21 @@ def breaches(
     }  # fmt: skip
 
 
+def flapping(
+    forecaster: Forecaster, known: Known, calibration: Calibration, model: RiskModel | None, steps: int
+) -> dict[str, float]:
+    """Flaps per server-day over so many 5-minute origins at the end of the fleet."""
+    fleet, longest = known.fleet, max(HORIZONS.values())
+    forecasts = []
+    for position in range(fleet.steps - longest - steps, fleet.steps - longest):
+        past = recent(fleet, position, HISTORY_STEPS)
+        forecasts.append(forecaster.forecast(past, fleet.time_at(position)))
+    cutoff = fleet.time_at(fleet.steps - longest - steps)
+    cases = collect(fleet, forecasts, cutoff, calibration, model, known.incidents, topology=known.topology)
+    section = incident_section(cases, shared=calibration.shared)
+    return {"as they are": section.flaps or 0.0, "held": section.flaps_held or 0.0}
+
+
 def _scored(said: Doubles, happened: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Figures of probabilities; those that a handful of cases does not have are left out."""
     figures = {
@@ -244,9 +264,14 @@ def print_breaches(paths: dict[str, dict[str, dict[str, float]]]) -> None:
 
 
 def result(
-    section: IncidentSection, cases: IncidentCases, others: dict[str, Doubles], windows: RiskWindows,
-    calibration: Calibration, model: RiskModel | None, paths: object, seconds: dict[str, float], options: object,
-) -> dict[str, object]:  # fmt: skip
+    section: IncidentSection,
+    cases: IncidentCases,
+    others: dict[str, Doubles],
+    windows: RiskWindows,
+    calibration: Calibration,
+    model: RiskModel | None,
+    seconds: dict[str, float],
+) -> dict[str, object]:
     """The line of JSON."""
     everything = {name: _all(cases, found) for name, found in {"model": cases.probability, **others}.items()}
     ours, best = everything["model"], everything["oracle"]
@@ -272,7 +297,6 @@ def result(
         "all_cases": everything,
         "recall_at_equal_false_alerts": recall,
         "section": section.model_dump(),
-        "breaches": paths,
         "fitted_on": {"windows": len(windows.weights), "incidents": windows.events},
         "calibration": calibration.model_dump(),
         "fitted": sorted(model.horizons) if model else [],

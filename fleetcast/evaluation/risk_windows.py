@@ -150,7 +150,7 @@ def _windows_at(
 ) -> RiskWindows:
     """The windows of some servers at one origin; those with an observed incident open are left out."""
     reach = max(getattr(forecaster, "history_steps", position + 1), HISTORY_STEPS)
-    past = _recent(known, position, reach).of_servers(rows)
+    past = recent(known, position, reach).of_servers(rows)
     forecast = forecaster.forecast(past, known.time_at(position))
     own = limits[rows]
     by_metric = incident_probabilities(forecast.quantiles, forecast.levels, own)
@@ -181,7 +181,7 @@ def _events(incidents: npt.NDArray[np.int64], positions: Sequence[int]) -> dict[
     return {name: len(np.unique(incidents[lead <= steps][:, [0, 2]], axis=0)) for name, steps in HORIZONS.items()}
 
 
-def _recent(fleet: FleetArrays, position: int, steps: int) -> FleetArrays:
+def recent(fleet: FleetArrays, position: int, steps: int) -> FleetArrays:
     """The same fleet on a time axis of at most so many steps that ends at a position, without a copy."""
     first = max(position + 1 - steps, 0)
     return replace(fleet, start=fleet.start + STEP_SECONDS * first, values=fleet.values[:, first : position + 1])

@@ -87,7 +87,7 @@ def _fit_horizon(samples: RiskSamples, place: int, name: str, seed: int) -> tupl
         here, others = folds == fold, (folds != fold) & known
         answers[here] = _trees(x[others], y[others], weights[others], samples.rising, name, seed).predict(x[here])
     answers = np.clip(answers, FLOOR, 1 - FLOOR)
-    line = fit_line(answers[known], y[known] > 0.5, weights[known])
+    line = fit_line(answers[known], y[known] > 0.5, samples.weights[known])
     text = _trees(x[known], y[known], weights[known], samples.rising, name, seed).model_to_string()
     model = HorizonModel(
         trees=text,
