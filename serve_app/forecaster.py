@@ -35,6 +35,7 @@ class ModelDescription(BaseModel):
     timezone: str
     history_steps: int
     calibration: dict[str, Any] | None
+    risk: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def describe(forecaster: Forecaster) -> ModelDescription:
         timezone=manifest.timezone,
         history_steps=forecaster.history_steps,
         calibration=manifest.calibration,
+        risk=forecaster.risk_text,
     )
 
 

@@ -14,6 +14,7 @@ from fleetcast.contract.states import RECOVERY_STEPS
 from fleetcast.contract.vocabulary import state_names
 from fleetcast.forecast.table import NONE, ForecastArrays
 from fleetcast.risk.assess import Risk
+from fleetcast.risk.calibration import Calibration
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.schemas import LevelChange, ModelInfo
 
@@ -23,7 +24,7 @@ class Snapshot:
     """Forecast, risks, states and newest values of the whole fleet at one origin; servers in one order throughout.
 
     `latest` is [server, metric] in contract units, the last value of each metric up to the origin (NaN where there is
-    none); `last_samples` Unix seconds, -1 for none.
+    none); `last_samples` Unix seconds, -1 for none; `calibration` is that of the model.
     """
 
     origin: datetime
@@ -33,6 +34,7 @@ class Snapshot:
     metrics: tuple[str, ...]
     latest: npt.NDArray[np.float32]
     last_samples: npt.NDArray[np.int64]
+    calibration: Calibration | None = None
 
     def row_of(self, server: str) -> int | None:
         """Position of a server, None when the cycle did not see it."""
@@ -43,7 +45,9 @@ class Snapshot:
         return Counter(self.forecast.sources)
 
 
-def take_snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk]) -> Snapshot:
+def take_snapshot(
+    fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk], calibration: Calibration | None = None
+) -> Snapshot:
     """Put together what a cycle found; the time axis of `fleet` ends at the origin."""
     recent = fleet.slice(fleet.steps - RECOVERY_STEPS - 1, fleet.steps)
     seen = np.isfinite(fleet.values)
@@ -58,6 +62,7 @@ def take_snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[
         metrics=fleet.metrics,
         latest=latest,
         last_samples=np.where(last >= 0, fleet.timestamps[np.maximum(last, 0)], -1),
+        calibration=calibration,
     )
 
 

@@ -75,7 +75,7 @@ def fleet_summary(snapshot: Snapshot) -> FleetSummary:
         by_state=dict(Counter(snapshot.states)),
         by_source=dict(snapshot.by_source()),
         by_profile={name: _profile_summary(scores) for name, scores in sorted(by_profile.items())},
-        **fleet_probability(snapshot.risks),
+        **fleet_probability(snapshot.risks, snapshot.calibration),
     )
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
 from fleetcast.risk.assess import Risk, assess
 from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.incidents import open_now
+from fleetcast.risk.limits import server_limits
+from fleetcast.risk.model import RiskModel
 from fleetcast.windows.arrays import FleetArrays
 from serve_app import views
 from serve_app.arguments import AppArgs
@@ -306,8 +309,16 @@ class Watcher:
 
 def _assess(fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription) -> tuple[list[Risk], Snapshot]:
     calibration = None if model.calibration is None else Calibration.model_validate(model.calibration)
-    risks = assess(forecast, open_now(fleet, forecast.metrics), calibration)
-    return risks, take_snapshot(fleet, forecast, risks)
+    fitted = None if model.risk is None else _fitted(model.risk)
+    limits = server_limits(fleet, forecast.metrics)
+    risks = assess(forecast, open_now(fleet, forecast.metrics, limits), calibration, fitted, fleet, limits)
+    return risks, take_snapshot(fleet, forecast, risks, calibration)
+
+
+@lru_cache(maxsize=2)
+def _fitted(text: str) -> RiskModel:
+    """The risk model of a text, read once."""
+    return RiskModel.loads(text)
 
 
 def _words(error: Exception) -> str:

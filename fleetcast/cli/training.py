@@ -12,6 +12,7 @@ from fleetcast.cli.parse import parse_numbers, parse_span, parse_time, parse_wor
 
 CALIBRATION_STRIDE = 6
 CALIBRATION_SERVERS = 512
+QUIET_WINDOWS = 20_000
 
 
 def register(app: typer.Typer) -> None:
@@ -154,7 +155,20 @@ def _calibrate(bundle: Path, data: str) -> str:
     some = f" on {CALIBRATION_SERVERS} of {servers:,} servers" if servers > CALIBRATION_SERVERS else ""
     say(f"calibrating the risk on {len(origins)} origins{some and ',' + some.removeprefix(' on')}")
     try:
-        calibration = calibrate_bundle(bundle, arrays_of_some(dataset, CALIBRATION_SERVERS), origins)
+        calibration = calibrate_bundle(
+            bundle,
+            arrays_of_some(dataset, CALIBRATION_SERVERS),
+            origins,
+            labels=dataset.incidents(),
+            topology=dataset.topology(),
+            quiet_share=min(1.0, QUIET_WINDOWS / (len(origins) * min(servers, CALIBRATION_SERVERS))),
+        )
     except EvaluationError as error:
         return f"none: {error}"
-    return ", ".join(f"{name}: {line.events} of {line.windows}" for name, line in calibration.horizons.items()) + some
+    return (
+        ", ".join(
+            f"{name}: {line.events} of {line.windows} by the {'fitted model' if name in calibration.spread else 'line'}"
+            for name, line in calibration.horizons.items()
+        )
+        + some
+    )

@@ -1,4 +1,7 @@
-"""Fitting the incident calibration of a model on what it forecast before its cutoff."""
+"""Fitting the risk of a model on what it forecast before its cutoff.
+
+Fitted are the lines, the risk model where incidents are enough, what comes from upstream, and the exponents of P(any).
+"""
 
 from __future__ import annotations
 
@@ -7,71 +10,100 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from fleetcast.contract.vocabulary import STEP_SECONDS
-from fleetcast.errors import EvaluationError, LeakageError
 from fleetcast.evaluation.protocol import Forecaster
+from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.forecast.forecaster import Forecaster as BundleForecaster
-from fleetcast.model.manifest import update_manifest
-from fleetcast.risk.calibration import Calibration, fit
-from fleetcast.risk.incidents import critical_limits, in_incident, incident_steps, open_now, outcomes
-from fleetcast.risk.probability import HORIZONS, incident_probabilities
+from fleetcast.model.bundle import attach_risk
+from fleetcast.risk.calibration import Calibration, fit_line
+from fleetcast.risk.fleet import GROUPS, fit_exponent, hazards_of_groups
+from fleetcast.risk.learning import fit_risk_model
+from fleetcast.risk.model import RiskModel
+from fleetcast.risk.probability import HORIZONS
+from fleetcast.risk.spread import fit_spread, spread
 from fleetcast.windows.arrays import FleetArrays
 
+Doubles = npt.NDArray[np.float64]
 
-def calibrate_bundle(bundle: str | os.PathLike[str], fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
-    """Fit the calibration of a bundle (see `fit_calibration`) and write it into the bundle's manifest."""
-    calibration = fit_calibration(BundleForecaster.load(bundle), fleet, origins)
-    update_manifest(bundle, calibration=calibration.model_dump())
+
+def calibrate_bundle(
+    bundle: str | os.PathLike[str],
+    fleet: FleetArrays,
+    origins: Sequence[datetime],
+    labels: pa.Table | None = None,
+    remediated: pa.Table | None = None,
+    quiet_share: float = 1.0,
+    topology: pa.Table | None = None,
+) -> Calibration:
+    """Fit the risk of a bundle (see `fit_risk`) and write it into the bundle."""
+    forecaster = BundleForecaster.load(bundle)
+    calibration, model = fit_risk(forecaster, fleet, origins, labels, remediated, quiet_share, topology)
+    store_risk(bundle, calibration, model)
     return calibration
 
 
-def fit_calibration(forecaster: Forecaster, fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
-    """Forecast at the origins, see where an incident began within each horizon, and fit a line to each.
+def store_risk(bundle: str | os.PathLike[str], calibration: Calibration, model: RiskModel | None) -> None:
+    """Write a fitted risk into a bundle, in the place of the one that it has."""
+    attach_risk(bundle, None if model is None else model.dumps(), calibration=calibration.model_dump())
 
-    Nothing after the model's cutoff is read: every origin must leave the longest horizon before it (`LeakageError`).
-    Left out are server windows with an incident open at the origin or within the hour before it, without a forecast,
-    and without any sample in the horizon. Horizons are the full 30 min, 2 h and 8 h even where the forecast is
-    shorter: the fit takes that up.
+
+def fit_risk(
+    forecaster: Forecaster,
+    fleet: FleetArrays,
+    origins: Sequence[datetime],
+    labels: pa.Table | None = None,
+    remediated: pa.Table | None = None,
+    quiet_share: float = 1.0,
+    topology: pa.Table | None = None,
+) -> tuple[Calibration, RiskModel | None]:
+    """Fit lines, the risk model where incidents are enough (else None), what comes from upstream, and P(any).
+
+    `labels` (schema `INCIDENTS`) are the fleet's known incidents, without any its metrics tell
+    (`incidents.incidents_of`); `remediated` (schema `REMEDIATED`) censors; `quiet_share` of the windows without an
+    incident ahead are taken. Raises `LeakageError` and `EvaluationError` as `risk_windows` does.
     """
-    known = _until_cutoff(fleet, forecaster.manifest.cutoff)
-    positions = [_checked(known, origin) for origin in origins]
-    if not positions:
-        raise EvaluationError("no origin to calibrate on: give at least one before the model's cutoff")
-    targets = tuple(forecaster.manifest.targets)
-    limits = critical_limits(known.profiles, targets)
-    usable = np.isfinite(limits)
-    incidents = incident_steps(known, targets)
-    seen = np.asarray((~np.isnan(known.select(targets))).any(axis=2))
-    steps = tuple(HORIZONS.values())
-    raw, hit = [], []
-    for position in positions:
-        past = known.until(position)
-        forecast = forecaster.forecast(past, known.time_at(position))
-        by_metric = incident_probabilities(forecast.quantiles, forecast.levels, limits)
-        largest = np.fmax.reduce(np.where(usable[:, :, None], by_metric, np.nan), axis=1)
-        busy = in_incident(incidents, len(known.servers), position) | open_now(past, targets).any(axis=1)
-        unseen = np.stack([~seen[:, position + 1 : position + 1 + h].any(axis=1) for h in steps], axis=1)
-        raw.append(np.where(busy[:, None] | unseen, np.nan, largest))
-        hit.append(outcomes(incidents, len(known.servers), position, steps))
-    probabilities, events = np.concatenate(raw), np.concatenate(hit)
-    return fit({name: (probabilities[:, index], events[:, index]) for index, name in enumerate(HORIZONS)})
+    return fit_windows(risk_windows(forecaster, fleet, origins, labels, remediated, quiet_share, topology))
 
 
-def _until_cutoff(fleet: FleetArrays, cutoff: datetime) -> FleetArrays:
-    last = (int(cutoff.timestamp()) - fleet.start) // STEP_SECONDS
-    if last < 0:
-        raise LeakageError(f"the data begins at {fleet.time_at(0)}, after the model's cutoff {cutoff}")
-    return fleet.until(last)
+def fit_windows(windows: RiskWindows) -> tuple[Calibration, RiskModel | None]:
+    """The same from windows, which may be of several fleets (`RiskWindows.concat`)."""
+    model, held_out = fit_risk_model(windows.samples())
+    calibration = lines_of(windows)
+    said, spreads = calibration.apply(windows.raw), {}
+    for place, name in enumerate(HORIZONS):
+        if model is not None and name in model.horizons:
+            own, arriving = held_out[:, place], windows.arriving(held_out[:, place])
+            spreads[name] = fit_spread(own, arriving, windows.outcomes[:, place], windows.weights)
+            said[:, place] = spread(own, arriving, spreads[name])
+    return calibration.model_copy(update={"spread": spreads, "shared": exponents_of(windows, said)}), model
 
 
-def _checked(known: FleetArrays, origin: datetime) -> int:
-    """Position of an origin whose longest horizon ends with the known data or before."""
-    position, longest = known.index_of(origin), max(HORIZONS.values())
-    latest = known.steps - 1 - longest
-    if not 0 <= position <= latest:
-        raise LeakageError(
-            f"cannot calibrate at {origin}: an origin must lie between {known.time_at(0)} and {known.time_at(latest)}, "
-            f"{longest} steps before the end of what the model may know ({known.time_at(known.steps - 1)})"
-        )
-    return position
+def fit_calibration(forecaster: Forecaster, fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
+    """The lines alone, fitted to the incidents that the metrics tell (see `risk_windows`)."""
+    return lines_of(risk_windows(forecaster, fleet, origins, with_features=False))
+
+
+def lines_of(windows: RiskWindows) -> Calibration:
+    """The line of each horizon, from exceedance to outcome."""
+    lines = {}
+    for place, name in enumerate(HORIZONS):
+        known = ~np.isnan(windows.outcomes[:, place]) & (windows.weights > 0)
+        raw, happened = windows.raw[known, place], windows.outcomes[known, place] > 0.5
+        lines[name] = fit_line(raw, happened, windows.weights[known])
+    return Calibration(horizons=lines)
+
+
+def exponents_of(windows: RiskWindows, said: Doubles, seed: int = 0) -> dict[str, float]:
+    """The exponent of P(any) of each horizon, from probabilities [window, horizon]."""
+    generator, found = np.random.default_rng(seed), {}
+    for place, name in enumerate(HORIZONS):
+        groups = []
+        for origin in np.unique(windows.origins):
+            here = (windows.origins == origin) & (windows.weights > 0)
+            one = (said[here, place], windows.outcomes[here, place], windows.weights[here])
+            groups.append(hazards_of_groups(*one, GROUPS, generator))
+        sums, hits = (np.concatenate([group[side] for group in groups]) for side in (0, 1))
+        found[name] = fit_exponent(sums, hits.astype(bool))
+    return found

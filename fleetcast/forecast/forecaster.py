@@ -42,6 +42,7 @@ class Forecaster:
     def __init__(self, bundle: Bundle, settings: ForecastSettings | None = None) -> None:
         """`settings` says whether to predict with the compiled kernel; by default so."""
         self.manifest: BundleManifest = bundle.manifest
+        self.risk_text = bundle.risk  # of the fitted risk model, for `fleetcast.risk`; None where there is none
         self.spec = WindowSpec.model_validate(bundle.manifest.window)
         self.network = ForecastNetwork(bundle.manifest.network)
         _require_shapes(self.network.state_dict(), bundle.weights, bundle.manifest.run)

@@ -43,6 +43,7 @@ class BundleManifest(BaseModel):
     parameters: int
     data_fingerprint: str
     weights_sha256: str = ""
+    risk_sha256: str = Field("", description="digest of the fitted risk model; empty where the lines alone are used")
     calibration: dict[str, Any] | None = None
     evaluation: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -61,6 +62,11 @@ def load_manifest(path: str | os.PathLike[str]) -> BundleManifest:
         raise BundleError(f"{path} is no model bundle (no {MANIFEST}); make one with `fleetcast train`") from None
     except (OSError, ValidationError, json.JSONDecodeError) as error:
         raise BundleError(f"{file} is damaged: {error}") from error
+
+
+def risk_file(digest: str) -> str:
+    """Name of the file of the fitted risk model with this digest."""
+    return f"risk-{digest[:16]}.json"
 
 
 def update_manifest(path: str | os.PathLike[str], **fields: Any) -> BundleManifest:

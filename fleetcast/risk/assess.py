@@ -8,14 +8,19 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from fleetcast.contract.vocabulary import STEP_SECONDS
-from fleetcast.forecast.table import NONE, ForecastArrays
+from fleetcast.forecast.table import ForecastArrays
 from fleetcast.risk.calibration import Calibration
-from fleetcast.risk.incidents import critical_limits
+from fleetcast.risk.fleet import any_probability
+from fleetcast.risk.judge import Judgement, judge
 from fleetcast.risk.levels import LEVELS, level_codes, scores
-from fleetcast.risk.probability import HORIZONS, incident_probabilities, run_probability
+from fleetcast.risk.limits import Limits, critical_limits
+from fleetcast.risk.model import RiskModel
+from fleetcast.risk.probability import HORIZONS, run_probability
+from fleetcast.windows.arrays import FleetArrays
 
 BREACH_LEVELS = (0.5, 0.9, 0.1)
 NO_THRESHOLD = "no forecast metric has a critical threshold"
@@ -43,7 +48,13 @@ class Risk(BaseModel):
 
 
 def assess(
-    forecast: ForecastArrays, open_: npt.NDArray[np.bool_], calibration: Calibration | None = None
+    forecast: ForecastArrays,
+    open_: npt.NDArray[np.bool_],
+    calibration: Calibration | None = None,
+    model: RiskModel | None = None,
+    fleet: FleetArrays | None = None,
+    limits: Limits | None = None,
+    topology: pa.Table | None = None,
 ) -> list[Risk]:
     """The risk of every server of a forecast, in its order.
 
@@ -51,6 +62,10 @@ def assess(
         forecast: quantiles of servers and metrics.
         open_: whether each metric is in an open incident at the origin, [server, metric] (`incidents.open_now`).
         calibration: of the model that forecast; None leaves probabilities as the quantiles give them.
+        model: the fitted risk model of the bundle; it needs `fleet`. Without it the line is used (`risk.judge`).
+        fleet: the samples up to the origin, of the forecast's servers in its order.
+        limits: critical limits [server, metric]; by default the profiles'.
+        topology: who depends on whom (schema `TOPOLOGY`), where known.
 
     The driver is the open metric, else the one with the highest score of its own, then the largest P(8 h). A metric
     without a forecast or without a critical threshold has no probability. A server without any has none either and is
@@ -59,10 +74,10 @@ def assess(
     A horizon beyond the forecast's end has a probability only where the calibration was fitted to it: else it is None,
     and the level rests on what the forecast reaches, which is a lower bound.
     """
-    limits = critical_limits(forecast.profiles, forecast.metrics)
-    by_metric = _probabilities(forecast, limits, calibration)
-    says = _horizons_said(forecast.horizon, calibration)
-    p = np.fmax.reduce(by_metric, axis=1)
+    limits = critical_limits(forecast.profiles, forecast.metrics) if limits is None else limits
+    judged = judge(forecast, limits, calibration, model, fleet, topology)
+    by_metric, p = judged.metric, judged.server
+    says = _horizons_said(forecast.horizon, calibration, judged)
     opened = np.asarray(open_.any(axis=1))
     drivers = _drivers(by_metric, open_)
     levels = level_codes(p[:, 0], p[:, 2], opened)
@@ -97,38 +112,29 @@ def assess(
     return risks
 
 
-def fleet_probability(risks: Sequence[Risk]) -> dict[str, float | None]:
-    """P(at least one server without an open incident gets one) as `p_any_30m` and `p_any_8h`.
+def fleet_probability(risks: Sequence[Risk], calibration: Calibration | None = None) -> dict[str, float | None]:
+    """P(at least one server without an open incident gets one) as `p_any_30m` and `p_any_8h`; see `risk.fleet`.
 
-    Servers count as independent given their forecasts, 1 - product of (1 - p): incidents that spread from server to
-    server make the true value lower than this for the same marginal probabilities. None when no server has one.
+    Without a calibration servers count as independent given their forecasts. None when no server has a probability.
     """
+    shared = {} if calibration is None else calibration.shared
     return {
-        "p_any_30m": _any([risk.p_30m for risk in risks if not risk.open]),
-        "p_any_8h": _any([risk.p_8h for risk in risks if not risk.open]),
+        "p_any_30m": _any([risk.p_30m for risk in risks if not risk.open], shared.get("30m", 1.0)),
+        "p_any_8h": _any([risk.p_8h for risk in risks if not risk.open], shared.get("8h", 1.0)),
     }
 
 
-def _horizons_said(horizon: int, calibration: Calibration | None) -> list[bool]:
+def _horizons_said(horizon: int, calibration: Calibration | None, judged: Judgement) -> list[bool]:
     """Whether there is a probability for each of `HORIZONS` after a forecast of so many steps."""
     lines = calibration.horizons if calibration is not None else {}
-    return [steps <= horizon or (name in lines and lines[name].windows > 0) for name, steps in HORIZONS.items()]
+    return [
+        steps <= horizon or judged.source[place] == "fitted" or (name in lines and lines[name].windows > 0)
+        for place, (name, steps) in enumerate(HORIZONS.items())
+    ]
 
 
-def _probabilities(
-    forecast: ForecastArrays, limits: npt.NDArray[np.float32], calibration: Calibration | None
-) -> npt.NDArray[np.float64]:
-    """P(incident) [server, metric, horizon], calibrated; NaN without a forecast or a threshold."""
-    by_metric = incident_probabilities(forecast.quantiles, forecast.levels, limits)
-    if calibration is not None:
-        by_metric = calibration.apply(by_metric)
-    made = np.array([source != NONE for source in forecast.sources], dtype=bool)
-    return np.where((np.isfinite(limits) & made[:, None])[:, :, None], by_metric, np.nan)
-
-
-def _any(probabilities: Sequence[float | None]) -> float | None:
-    known = np.array([p for p in probabilities if p is not None])
-    return float(1.0 - np.prod(1.0 - known)) if len(known) else None
+def _any(probabilities: Sequence[float | None], exponent: float) -> float | None:
+    return _optional(np.float64(any_probability(np.array(probabilities, dtype=np.float64), exponent)))
 
 
 def _drivers(by_metric: npt.NDArray[np.float64], open_: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from fleetcast.risk.probability import HORIZONS
+from fleetcast.risk.spread import Spread
 
 FLOOR = 1e-6
 RIDGE = 10.0
@@ -36,6 +37,8 @@ class Calibration(BaseModel):
     """A line for each horizon of `HORIZONS`; a horizon without one stays as it is."""
 
     horizons: dict[str, Line] = Field(default_factory=dict)
+    spread: dict[str, Spread] = Field(default_factory=dict, description="what comes from upstream (`risk.spread`)")
+    shared: dict[str, float] = Field(default_factory=dict, description="exponent of P(any) by horizon (`risk.fleet`)")
 
     def apply(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Calibrated probabilities of raw ones [..., 3], horizons in the order of `HORIZONS`; NaN stays NaN.
@@ -48,7 +51,7 @@ class Calibration(BaseModel):
 
 def fit(samples: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]) -> Calibration:
     """Fit a line to (raw probabilities, whether an incident began) of each horizon, both shape [window]."""
-    return Calibration(horizons={name: _fit_line(raw, events) for name, (raw, events) in samples.items()})
+    return Calibration(horizons={name: fit_line(raw, events) for name, (raw, events) in samples.items()})
 
 
 def _apply_line(line: Line | None, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -61,16 +64,20 @@ def _log_odds(raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(logit(np.clip(raw, FLOOR, 1.0 - FLOOR)))
 
 
-def _fit_line(raw: npt.NDArray[np.float64], events: npt.NDArray[np.bool_]) -> Line:
+def fit_line(
+    raw: npt.NDArray[np.float64], events: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64] | None = None
+) -> Line:
+    """The line of one horizon, from raw probabilities (NaN is left out), outcomes and weights, all [window]."""
     known = ~np.isnan(raw)
     odds, hit = _log_odds(raw[known]), events[known].astype(np.float64)
+    weight = np.ones(len(hit)) if weights is None else weights[known]
 
     def objective(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         intercept, log_slope = parameters
         slope = np.exp(log_slope)
         score = intercept + slope * odds
-        residual = expit(score) - hit
-        loss = float(np.logaddexp(0.0, score).sum() - (hit * score).sum())
+        residual = weight * (expit(score) - hit)
+        loss = float((weight * (np.logaddexp(0.0, score) - hit * score)).sum())
         gradient = np.array([residual.sum(), slope * (residual * odds).sum()]) + RIDGE * parameters
         return loss + RIDGE / 2 * float(parameters @ parameters), gradient
 

@@ -1,12 +1,22 @@
 """What an incident is, in the one place that says so.
 
-A metric is *critical* at a step when its value is at or above the critical threshold of the server's profile. Critical
+Where a dataset has labels (`incidents.parquet`), its incidents are those: each begins at the labelled onset and lasts
+to the labelled end. Only impacts that struck are labelled; a precursor that came to nothing is no incident. Elsewhere
+an incident is what follows.
+
+A metric is *critical* at a step when its value is at or above the critical threshold of the server's profile, or the
+server's own where it lives near that (`risk.limits`). Critical
 steps less than an hour apart belong to one episode. An episode is an **incident** when the hour before it was seen to
 be below the threshold and three samples in a row of it are critical; its onset is the first of those three and its end
 the last critical step of the episode. So one lasting breach is one incident however it flickers, a short peak is none,
 and a server that lives above its threshold has none.
 
 A step without a sample is neither critical nor below. Samples more than half an hour apart are not in a row.
+
+One incident is one event. Inside it, and in the hour after it (cool-down), no onset is forecast or scored.
+
+All incidents are rows (server, metric, onset, end) of positions, the last two on the time axis; the metric of a
+labelled one is `LABELLED`, since a label names none.
 """
 
 from __future__ import annotations
@@ -18,10 +28,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fleetcast.contract.schema import TIMESTAMP
-from fleetcast.contract.thresholds import threshold_matrix
-from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_HOUR, profile_codes
+from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_HOUR
+from fleetcast.risk.limits import Limits, critical_limits
 from fleetcast.windows.arrays import FleetArrays
 
+LABELLED = -1
 RUN_STEPS = 3
 CALM_STEPS = STEPS_PER_HOUR
 STALE_STEPS = STEPS_PER_HOUR // 2
@@ -29,18 +40,39 @@ STALE_STEPS = STEPS_PER_HOUR // 2
 FOUND = pa.schema([("server", pa.string()), ("metric", pa.string()), ("onset", TIMESTAMP), ("end", TIMESTAMP)])
 
 
-def critical_limits(profiles: Sequence[str], metrics: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Critical thresholds [server, metric] in contract units; +inf where the contract sets none.
+def incidents_of(
+    fleet: FleetArrays, metrics: Sequence[str], labels: pa.Table | None = None, limits: Limits | None = None
+) -> npt.NDArray[np.int64]:
+    """The fleet's incidents as rows: the labelled ones (schema `INCIDENTS`) where there are any, else the observed."""
+    if labels is not None and labels.num_rows:
+        return labelled_steps(fleet, labels)
+    return incident_steps(fleet, metrics, limits)
 
-    In single precision as the samples are, so that a sample of exactly 0.95 is at a threshold of 0.95.
+
+def labelled_steps(fleet: FleetArrays, labels: pa.Table) -> npt.NDArray[np.int64]:
+    """Labelled incidents of the fleet's servers whose onset lies on its time axis, by server and onset.
+
+    An onset between two steps counts at the later one; an end may lie beyond the axis, and without one an incident
+    lasts `RUN_STEPS`.
     """
-    return threshold_matrix(metrics)[profile_codes(profiles)].astype(np.float32)
+    places = {server: row for row, server in enumerate(fleet.servers)}
+    found = []
+    for row in labels.select(["server", "onset", "end"]).to_pylist():
+        if row["server"] not in places or row["onset"] is None:
+            continue
+        onset = -((fleet.start - int(row["onset"].timestamp())) // STEP_SECONDS)
+        end = onset + RUN_STEPS - 1
+        if row["end"] is not None:
+            end = max(onset, (int(row["end"].timestamp()) - fleet.start) // STEP_SECONDS)
+        if 0 <= onset < fleet.steps:
+            found.append((places[row["server"]], LABELLED, onset, end))
+    return np.array(sorted(found), dtype=np.int64).reshape(-1, 4)
 
 
-def incident_steps(fleet: FleetArrays, metrics: Sequence[str]) -> npt.NDArray[np.int64]:
-    """All incidents as rows (server, metric, onset, end) of positions: on the time axis for the last two."""
+def incident_steps(fleet: FleetArrays, metrics: Sequence[str], limits: Limits | None = None) -> npt.NDArray[np.int64]:
+    """All observed incidents as rows; `limits` [server, metric] are by default the profiles'."""
     values = fleet.select(metrics)
-    limits = critical_limits(fleet.profiles, metrics)
+    limits = critical_limits(fleet.profiles, metrics) if limits is None else limits
     ever = (values >= limits[:, None, :]).sum(axis=1) >= RUN_STEPS
     found = [
         (server, metric, onset, end)
@@ -66,7 +98,7 @@ def find_incidents(fleet: FleetArrays, metrics: Sequence[str]) -> pa.Table:
     return pa.table(columns, schema=FOUND)
 
 
-def open_now(fleet: FleetArrays, metrics: Sequence[str]) -> npt.NDArray[np.bool_]:
+def open_now(fleet: FleetArrays, metrics: Sequence[str], limits: Limits | None = None) -> npt.NDArray[np.bool_]:
     """Whether each metric is in an open incident at the fleet's last step, shape [server, metric].
 
     Open means that the last three samples are in a row and critical, and the last is at most half an hour old. Unlike
@@ -76,7 +108,8 @@ def open_now(fleet: FleetArrays, metrics: Sequence[str]) -> npt.NDArray[np.bool_
     length = values.shape[1]
     if length < RUN_STEPS:
         return np.zeros((len(fleet.servers), len(metrics)), dtype=bool)
-    critical = values >= critical_limits(fleet.profiles, metrics)[:, None, :]
+    limits = critical_limits(fleet.profiles, metrics) if limits is None else limits
+    critical = values >= limits[:, None, :]
     positions = np.where(np.isnan(values), -1, np.arange(length)[None, :, None])
     latest = np.sort(positions, axis=1)[:, -RUN_STEPS:]
     held = np.take_along_axis(critical, np.maximum(latest, 0), axis=1).all(axis=1)

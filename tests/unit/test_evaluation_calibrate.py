@@ -3,13 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from fleetcast.contract.schema import MAINTENANCE
+from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TOPOLOGY
 from fleetcast.errors import EvaluationError, LeakageError
-from fleetcast.evaluation.calibrate import fit_calibration
+from fleetcast.evaluation.calibrate import fit_calibration, fit_risk
+from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.evaluation.rivals import BaselineForecaster, BaselineManifest
 from fleetcast.model.baselines import BASELINES
+from fleetcast.risk.censoring import REMEDIATED
 from fleetcast.windows.arrays import FleetArrays
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -69,3 +72,44 @@ def test_origins_whose_outcome_lies_after_the_cutoff_are_refused():
         fit_calibration(forecaster, fleet, origins(CUTOFF - 95))
     with pytest.raises(EvaluationError, match="at least one"):
         fit_calibration(forecaster, fleet, [])
+
+
+def test_labels_and_remediation_decide_what_is_learnt_from():
+    fleet, forecaster = make_fleet(), make_forecaster()
+    label = {"incident": "one", "server": "web1", "kind": "memory_leak", "cause": None}
+    times = {"precursor_start": START + 600 * STEP, "onset": START + 610 * STEP, "end": START + 630 * STEP}
+    labels = pa.Table.from_pylist([label | times], schema=INCIDENTS)
+    acted = {"server": "web2", "start": START + 605 * STEP, "end": START + 606 * STEP}
+    remediated = pa.Table.from_pylist([acted], schema=REMEDIATED)
+    windows = risk_windows(forecaster, fleet, origins(490, 600), labels, remediated)
+    known = ~np.isnan(windows.outcomes[:, 2])
+    assert np.nansum(windows.outcomes[:, 2]) == 1
+    assert sorted(windows.servers[known & (windows.origins == 600)].tolist()) == [0, 1, 3]
+    assert windows.events == {"30m": 0, "2h": 1, "8h": 1}
+
+
+def test_with_few_incidents_only_the_lines_are_fitted():
+    calibration, model = fit_risk(make_forecaster(), make_fleet(), origins(490, 600))
+    assert model is None
+    assert not calibration.spread
+    assert set(calibration.horizons) == {"30m", "2h", "8h"}
+
+
+def test_some_of_the_quiet_windows_stand_for_all():
+    fleet, forecaster = make_fleet(), make_forecaster()
+    every = risk_windows(forecaster, fleet, origins(*range(480, 500)))
+    some = risk_windows(forecaster, fleet, origins(*range(480, 500)), quiet_share=0.3)
+    assert len(some.weights) < len(every.weights)
+    assert np.nansum(some.outcomes[:, 2]) == np.nansum(every.outcomes[:, 2]) == 20
+    assert some.weights.sum() == pytest.approx(every.weights.sum(), rel=0.35)
+
+
+def test_a_dependants_window_finds_its_upstream_at_the_same_origin():
+    topology = pa.Table.from_pylist([{"upstream": "web2", "downstream": "web0", "strength": 0.5}], schema=TOPOLOGY)
+    windows = risk_windows(make_forecaster(), make_fleet(), origins(490, 495), quiet_share=1e-9, topology=topology)
+    assert windows.servers.tolist() == [0, 2, 0, 2]
+    assert (windows.weights > 0).tolist() == [True, False, True, False]
+    arriving = windows.arriving(np.array([0.9, 0.2, 0.9, 0.4]))
+    np.testing.assert_allclose(arriving[:, 0], [0.1, 0, 0.2, 0])
+    joined = RiskWindows.concat([windows, windows])
+    np.testing.assert_allclose(joined.arriving(np.tile([0.9, 0.2, 0.9, 0.4], 2))[:, 0], [0.1, 0, 0.2, 0] * 2)

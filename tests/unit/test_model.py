@@ -17,7 +17,7 @@ from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS
 from fleetcast.errors import BundleError, IncompatibleError
 from fleetcast.model.base import BUCKET_EDGES, ResidualBase
-from fleetcast.model.bundle import Bundle
+from fleetcast.model.bundle import Bundle, attach_risk
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig
 from fleetcast.model.floor import forward_fill, residual_floor
 from fleetcast.model.loss import pinball, training_loss, window_loss
@@ -303,3 +303,23 @@ def test_promote_moves_the_pointer_and_refuses_what_does_not_load(tmp_path: Path
             promote(tmp_path, name)
     assert current_bundle(tmp_path) == (tmp_path / "second" / "bundle").resolve()
     assert len(list_bundles(tmp_path)) == 2
+
+
+def test_a_risk_model_is_put_in_a_bundle_whole_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    bundle_of().save(path)
+    assert Bundle.load(path).risk is None
+    for text in ("first", "second"):
+        attach_risk(path, text, calibration={"horizons": {}})
+        assert Bundle.load(path).risk == text
+    (file,) = path.glob("risk-*.json")
+    Bundle.load(path).save(tmp_path / "copy")
+    assert Bundle.load(tmp_path / "copy").risk == "second"
+    file.write_text("other")
+    with pytest.raises(BundleError, match="is damaged"):
+        Bundle.load(path)
+    file.unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.load(path)
+    attach_risk(path, None)
+    assert Bundle.load(path).risk is None
