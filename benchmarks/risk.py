@@ -200,8 +200,8 @@ def breaches(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """How calibrated each way from quantiles to a breach of a threshold is, by way and horizon.
 
-    The event is one that samples tell: a run of three critical steps after an hour below, in any metric. Servers in such
-    an incident, or within the hour after one, are left out.
+    The event is one that samples tell: a run of three critical steps after an hour below, in any metric. Servers in
+    such an incident, or within the hour after one, are left out.
     """
     metrics, steps = forecasts[0].metrics, tuple(HORIZONS.values())
     limits = critical_limits(fleet.profiles, metrics)
