@@ -40,7 +40,7 @@ from fleetcast.forecast.table import ForecastArrays
 from fleetcast.model.baselines import BASELINES
 from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.features import HISTORY_STEPS
-from fleetcast.risk.incidents import incident_steps, outcomes
+from fleetcast.risk.incidents import in_incident, incident_steps, open_now, outcomes
 from fleetcast.risk.judge import judge
 from fleetcast.risk.limits import critical_limits
 from fleetcast.risk.model import RiskModel
@@ -200,12 +200,14 @@ def breaches(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """How calibrated each way from quantiles to a breach of a threshold is, by way and horizon.
 
-    The event is one that samples tell: a run of three critical steps after an hour below, in any metric.
+    The event is one that samples tell: a run of three critical steps after an hour below, in any metric. Servers in
+    such an incident, or within the hour after one, are left out.
     """
     metrics, steps = forecasts[0].metrics, tuple(HORIZONS.values())
     limits = critical_limits(fleet.profiles, metrics)
     rows = incident_steps(fleet, metrics, limits)
     happened = np.stack([outcomes(rows, len(fleet.servers), fleet.index_of(f.origin), steps) for f in forecasts])
+    kept = ~np.stack([busy(fleet, rows, limits, forecast) for forecast in forecasts])
     ways: dict[str, list[Doubles]] = {"comonotone": [], "copula, AR(1)": [], "copula, fitted": [], LINE: []}
     correlations = {
         "copula, AR(1)": step_correlation(scores, autoregressive=True), "copula, fitted": step_correlation(scores)
@@ -222,10 +224,19 @@ def breaches(
             said[risky] = path_probabilities(flat[risky], correlation)
             ways[name].append(1 - np.prod(1 - said.reshape(*above.shape[:2], -1), axis=1))
     return {
-        name: {word: _scored(np.stack(found)[..., place].ravel(), happened[..., place].ravel())
+        name: {word: _scored(np.stack(found)[..., place][kept], happened[..., place][kept])
                for place, word in enumerate(HORIZONS)}
         for name, found in ways.items()
     }  # fmt: skip
+
+
+def busy(
+    fleet: FleetArrays, incidents: npt.NDArray[np.int64], limits: npt.NDArray[np.float32], forecast: ForecastArrays
+) -> npt.NDArray[np.bool_]:
+    """Servers in an observed incident at a forecast's origin, or within the hour after one."""
+    position = fleet.index_of(forecast.origin)
+    held = open_now(fleet.until(position), forecast.metrics, limits).any(axis=1)
+    return np.asarray(held | in_incident(incidents, len(fleet.servers), position))
 
 
 def flapping(
