@@ -1,9 +1,9 @@
 """How well the frozen evaluation fleet can be forecast at all: an oracle, a learner of observations, untrained rivals.
 
-`python -m benchmarks.limits [--quick]` prints a table of weighted quantile losses and of incident probabilities and
+`python -m benchmarks.limits [--quick] [--model BUNDLE]` prints a table of weighted quantile losses and of incident probabilities and
 ends with one line of JSON. `ours` is the geometric mean, over the target metrics, of the reference's loss relative to
 `residual_floor`; `peer` is the oracle's. `reachable` is the share of the distance from the best rival to the oracle
-that the reference closes. About ten minutes on two cores; --quick takes small fleets and says nothing.
+that the reference closes, `model_closes` the one that a bundle does. About ten minutes on two cores; --quick takes small fleets and says nothing.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
 from fleetcast.contract.vocabulary import QUANTILE_LEVELS, STEP_SECONDS, STEPS_PER_HOUR, profile_codes
 from fleetcast.evaluation.metrics import coverage, geometric_mean, weighted_quantile_loss
 from fleetcast.evaluation.rivals import rival_quantiles
+from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.model.baselines import BASELINES
-from fleetcast.simulate.calendar import MarketTime, market_time
+from fleetcast.simulate.calendar import TIMEZONE, MarketTime, market_time
 from fleetcast.simulate.episode_steps import STRIKE
 from fleetcast.simulate.frozen import frozen_evaluation
 from fleetcast.simulate.oracle import INCIDENT_STEPS, OracleForecast, oracle_forecast
 from fleetcast.simulate.reference.learner import ObservationReference
 from fleetcast.simulate.simulator import SimulatedArrays, simulate_arrays
 from fleetcast.simulate.spec import FleetSpec
+from fleetcast.simulate.truth import maintenance_table
 from fleetcast.simulate.world import World
+from fleetcast.windows.arrays import FleetArrays
 
 Floats = npt.NDArray[np.floating]
 TARGETS = [METRIC_NAMES.index(name) for name in DEFAULT_TARGETS]
@@ -74,6 +77,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--windows", type=int, default=1_000_000, help="windows that the reference learns on")
     parser.add_argument("--samples", type=int, default=400, help="futures that the oracle draws for each origin")
+    parser.add_argument("--model", help="bundle to forecast the fleet with, beside the others")
     options = parser.parse_args()
     plan = Plan.small() if options.quick else Plan.full(options.windows, options.samples)
     arrays, _ = simulate_arrays(World(plan.fleet), range(plan.fleet.servers))
@@ -88,6 +92,8 @@ def main() -> None:
     begun = time.perf_counter()
     learnt, learnt_risk = reference(arrays, plan)
     seconds["reference"] = time.perf_counter() - begun
+    if options.model:
+        quantiles["model"] = bundle_quantiles(options.model, arrays, plan)
     quantiles |= {"reference": learnt, "oracle": oracle.quantiles}
     risks = {"reference": learnt_risk, "oracle": oracle.probability}
     finish(report(plan, truth, quantiles, happened, risks, oracle, seconds), options.quick)
@@ -99,6 +105,18 @@ def rival(name: str, arrays: SimulatedArrays, plan: Plan) -> Floats:
     pasts = [past[:, :, : at + 1] for at in plan.steps()]
     found = [rival_quantiles(BASELINES[name], one, plan.horizon, QUANTILE_LEVELS) for one in pasts]
     return np.stack(found)
+
+
+def bundle_quantiles(path: str, arrays: SimulatedArrays, plan: Plan) -> Floats:
+    """Quantiles [origin, server, metric, step, level] of a bundle that forecasts the default targets and levels."""
+    forecaster, world = Forecaster.load(path), World(plan.fleet)
+    end = plan.fleet.first_step + plan.fleet.steps
+    planned = maintenance_table(world.layout, range(plan.fleet.servers), end)
+    fleet = FleetArrays(arrays.servers, arrays.profiles, METRIC_NAMES, arrays.start, dense(arrays), planned, TIMEZONE)
+    made = [forecaster.forecast(fleet.until(fleet.index_of(origin)), origin) for origin in plan.origins]
+    if (made[0].metrics, made[0].levels, made[0].horizon) != (DEFAULT_TARGETS, QUANTILE_LEVELS, plan.horizon):
+        raise SystemExit(f"{path} forecasts other metrics, levels or steps than the defaults")
+    return np.stack([forecast.quantiles for forecast in made])
 
 
 def in_order(oracle: OracleForecast, arrays: SimulatedArrays) -> OracleForecast:
@@ -147,10 +165,14 @@ def report(
     }
     bands = {name: coverage(truth, found[..., 1], found[..., -2]) for name, found in quantiles.items()}
     best = [min(losses[name][m] for name in BASELINES) for m in range(len(TARGETS))]
-    closed = [
-        (rival_ - own) / (rival_ - limit)
-        for rival_, own, limit in zip(best, losses["reference"], losses["oracle"], strict=True)
-    ]
+    closed = {
+        name: [
+            (rival_ - own) / (rival_ - limit)
+            for rival_, own, limit in zip(best, losses[name], losses["oracle"], strict=True)
+        ]
+        for name in ("reference", "model")
+        if name in losses
+    }
     print_losses(losses, relative, bands)
     incidents = {name: incident_scores(risk, happened) for name, risk in risks.items()}
     print_incidents(incidents)
@@ -167,7 +189,8 @@ def report(
         "spread": {"oracle_median_standard_error": float(oracle.quantile_error[..., 3].mean())},
         "weighted_quantile_loss": {name: dict(zip(DEFAULT_TARGETS, own, strict=True)) for name, own in losses.items()},
         "coverage_80": bands,
-        "reachable": dict(zip(DEFAULT_TARGETS, closed, strict=True)),
+        "reachable": dict(zip(DEFAULT_TARGETS, closed["reference"], strict=True)),
+        "model_closes": dict(zip(DEFAULT_TARGETS, closed.get("model", ()), strict=False)),
         "incidents": incidents,
         "cases": int(happened.shape[0] * happened.shape[1]),
         "oracle_samples": plan.samples,

@@ -74,6 +74,7 @@ def run_report(
     from fleetcast.evaluation.backtest import run_backtest
     from fleetcast.evaluation.catalogue import make_rivals, make_scorings, rival_names
     from fleetcast.evaluation.forecast_file import ForecastFile
+    from fleetcast.evaluation.incident_scoring import IncidentScoring
     from fleetcast.evaluation.levels import checked_levels
     from fleetcast.evaluation.report import write_report
     from fleetcast.evaluation.seen import seen_servers, unseen_only
@@ -92,7 +93,8 @@ def run_report(
     origins = rolling_origins(source.start, source.steps, manifest.horizon, windows, stride, manifest.cutoff, purge)
     fitted = source if learnt is None else DatasetSource(learnt)
     made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], say)
-    scorings = make_scorings(names, source, origins)
+    incidents = IncidentScoring(manifest, forecaster.risk_text, dataset)
+    scorings = [incidents, *make_scorings(names, source, origins)]
     with _progress() as bar, ForecastFile(out, chosen) as file:
         task = bar.add_task("servers", total=len(source.servers))
         result = run_backtest(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import lightgbm
 import numpy as np
 import numpy.typing as npt
 
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY, STEPS_PER_HOUR
-from fleetcast.errors import EvaluationError, UsageError
+from fleetcast.errors import EvaluationError
 from fleetcast.evaluation.source import FleetSource
 from fleetcast.model.base import ResidualBase
 from fleetcast.model.floor import LEVEL_STEPS, forward_fill
@@ -71,9 +71,9 @@ class GradientRival:
     ) -> GradientRival:
         """Fit on random windows whose truth ends at the cutoff or before, as many of each server.
 
-        Raises `UsageError` without lightgbm, `EvaluationError` when no window lies before the cutoff.
+        Raises `EvaluationError` when no window lies before the cutoff.
         """
-        train = _lightgbm()
+        train = lightgbm
         last = (int(cutoff.timestamp()) - source.start) // STEP_SECONDS
         sample = _sample(source, metrics, horizon, last, windows, seed)
         boosters = {}
@@ -197,12 +197,3 @@ def _median(values: Floats) -> Floats:
     low, high = np.maximum(count - 1, 0) // 2, count // 2
     pairs = np.take_along_axis(ordered, np.stack([low, np.minimum(high, values.shape[1] - 1)], axis=1), axis=1)
     return np.asarray(np.where(count > 0, pairs.mean(axis=1), np.nan), dtype=np.float32)
-
-
-def _lightgbm() -> Any:
-    try:
-        return importlib.import_module("lightgbm")
-    except ImportError:
-        raise UsageError(
-            "the rival lightgbm needs LightGBM: pip install 'fleetcast[rivals]', or leave it out of --rivals"
-        ) from None

@@ -26,7 +26,14 @@ HEADINGS = (
 
 def incident_markdown(section: IncidentSection, figure: str = FIGURE) -> str:
     """The section as Markdown, with the figure's file name."""
-    lines = ["## Incidents", ""]
+    table = ["| " + " | ".join(HEADINGS) + " |", "| --- | --- |" + " --: |" * (len(HEADINGS) - 2)]
+    table += ["| " + " | ".join(cells(row)) + " |" for row in section.rows]
+    return "\n\n".join(["## Incidents", *paragraphs(section), "\n".join(table), f"![reliability]({figure})", ""])
+
+
+def paragraphs(section: IncidentSection) -> list[str]:
+    """What was scored, and how the table is to be read."""
+    lines = []
     for scope in section.scopes:
         made = section.source.get(scope.horizon)
         prevalence = "–" if scope.prevalence is None else f"{100 * scope.prevalence:.2f} %"
@@ -42,17 +49,11 @@ def incident_markdown(section: IncidentSection, figure: str = FIGURE) -> str:
             )
     if section.flaps is not None and section.flaps_held is not None:
         lines.append(f"- levels flap {section.flaps:.3f} times a server-day, with hysteresis {section.flaps_held:.3f}")
-    lines += ["", "| " + " | ".join(HEADINGS) + " |", "| --- | --- |" + " --: |" * (len(HEADINGS) - 2)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in section.rows]
-    lines += [
-        "",
+    note = (
         f"Recall, precision and leads are at {section.false_rate:g} false alerts per server-day or just below, with at "
-        "least 15 min of lead. AUPRC of a score that knows nothing is the prevalence. A slope of 1 is right.",
-        "",
-        f"![reliability]({figure})",
-        "",
-    ]
-    return "\n".join(lines)
+        "least 15 min of lead. AUPRC of a score that knows nothing is the prevalence. A slope of 1 is right."
+    )
+    return ["\n".join(lines), note]
 
 
 def reliability_figure(section: IncidentSection) -> bytes:
@@ -72,7 +73,8 @@ def reliability_figure(section: IncidentSection) -> bytes:
     return content.getvalue()
 
 
-def _cells(row: IncidentRow) -> list[str]:
+def cells(row: IncidentRow) -> list[str]:
+    """A row of the table, in the order of `HEADINGS`."""
     return [
         row.horizon,
         row.forecaster,

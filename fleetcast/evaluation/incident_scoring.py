@@ -1,0 +1,69 @@
+"""Incidents as a part of a backtest: probabilities of the bundle's risk beside what people alert on today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import EvaluationError
+from fleetcast.evaluation.figures import Section
+from fleetcast.evaluation.incident_cases import IncidentCases, collect
+from fleetcast.evaluation.incident_report import FIGURE, HEADINGS, cells, paragraphs, reliability_figure
+from fleetcast.evaluation.incident_rivals import INCIDENT_RIVALS
+from fleetcast.evaluation.incident_section import IncidentSection, incident_section
+from fleetcast.forecast.table import ForecastArrays
+from fleetcast.model.manifest import BundleManifest
+from fleetcast.risk.calibration import Calibration
+from fleetcast.risk.model import RiskModel
+from fleetcast.risk.probability import HORIZONS
+from fleetcast.windows.arrays import FleetArrays
+
+
+class IncidentScoring:
+    """Collects cases chunk by chunk (see `Scoring`)."""
+
+    def __init__(self, manifest: BundleManifest, risk: str | None, dataset: Dataset) -> None:
+        """`risk` is the text of the bundle's fitted risk model; labels and topology are the dataset's."""
+        self.cutoff = manifest.cutoff
+        self.calibration = None if manifest.calibration is None else Calibration.model_validate(manifest.calibration)
+        self.model = RiskModel.loads(risk) if risk else None
+        self.labels, self.topology = dataset.incidents(), dataset.topology()
+        self.parts: list[IncidentCases] = []
+        self._found: IncidentSection | None = None
+
+    def add(self, fleet: FleetArrays, forecasts: Sequence[ForecastArrays]) -> None:
+        """As `Listener`."""
+        self.parts.append(
+            collect(
+                fleet, forecasts, self.cutoff, self.calibration, self.model, self.labels,
+                rivals=INCIDENT_RIVALS, topology=self.topology,
+            )
+        )  # fmt: skip
+
+    def section(self) -> Section:
+        """As `Scoring`."""
+        found = self.found
+        return Section(
+            title="Incidents",
+            text=paragraphs(found),
+            headings=list(HEADINGS),
+            rows=[cells(row) for row in found.rows],
+            images=[FIGURE],
+            data=found.model_dump(mode="json"),
+        )
+
+    def images(self) -> Mapping[str, bytes]:
+        """As `Scoring`: the reliability diagram."""
+        return {FIGURE: reliability_figure(self.found)}
+
+    @property
+    def found(self) -> IncidentSection:
+        """The figures, worked out once."""
+        if self._found is None:
+            if not self.parts:
+                raise EvaluationError("there is no server to score incidents of")
+            shared = None if self.calibration is None else self.calibration.shared
+            fitted = {} if self.model is None else self.model.horizons
+            source = {name: "fitted model" if name in fitted else "line" for name in HORIZONS}
+            self._found = incident_section(IncidentCases.concat(self.parts), shared=shared, source=source)
+        return self._found
