@@ -1,9 +1,10 @@
 """How well the frozen evaluation fleet can be forecast at all: an oracle, a learner of observations, untrained rivals.
 
-`python -m benchmarks.limits [--quick] [--model BUNDLE]` prints a table of weighted quantile losses and of incident probabilities and
-ends with one line of JSON. `ours` is the geometric mean, over the target metrics, of the reference's loss relative to
-`residual_floor`; `peer` is the oracle's. `reachable` is the share of the distance from the best rival to the oracle
-that the reference closes, `model_closes` the one that a bundle does. About ten minutes on two cores; --quick takes small fleets and says nothing.
+`python -m benchmarks.limits [--quick] [--model BUNDLE]` prints a table of weighted quantile losses and of incident
+probabilities and ends with one line of JSON. `ours` is the geometric mean, over the target metrics, of the reference's
+loss relative to `residual_floor`; `peer` is the oracle's. `reachable` is the share of the distance from the best rival
+to the oracle that the reference closes, `model_closes` that of a bundle. About ten minutes on two cores; --quick takes
+small fleets and says nothing.
 """
 
 from __future__ import annotations

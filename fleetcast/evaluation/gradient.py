@@ -73,15 +73,14 @@ class GradientRival:
 
         Raises `EvaluationError` when no window lies before the cutoff.
         """
-        train = lightgbm
         last = (int(cutoff.timestamp()) - source.start) // STEP_SECONDS
         sample = _sample(source, metrics, horizon, last, windows, seed)
         boosters = {}
         for number, metric in enumerate(metrics):
             features, truth = sample[metric]
-            data = train.Dataset(features, truth, free_raw_data=False, params={"verbosity": -1})
+            data = lightgbm.Dataset(features, truth, free_raw_data=False, params={"verbosity": -1})
             for count, level in enumerate(levels):
-                boosters[metric, level] = train.train({**PARAMETERS, "alpha": level, "seed": seed}, data, rounds)
+                boosters[metric, level] = lightgbm.train({**PARAMETERS, "alpha": level, "seed": seed}, data, rounds)
                 if progress is not None:
                     progress(number * len(levels) + count + 1, len(metrics) * len(levels))
         return cls(boosters)
