@@ -115,9 +115,10 @@ def bundle_quantiles(path: str, arrays: SimulatedArrays, plan: Plan) -> Floats:
     planned = maintenance_table(world.layout, range(plan.fleet.servers), end)
     fleet = FleetArrays(arrays.servers, arrays.profiles, METRIC_NAMES, arrays.start, dense(arrays), planned, TIMEZONE)
     made = [forecaster.forecast(fleet.until(fleet.index_of(origin)), origin) for origin in plan.origins]
-    if (made[0].metrics, made[0].levels, made[0].horizon) != (DEFAULT_TARGETS, QUANTILE_LEVELS, plan.horizon):
+    if (set(made[0].metrics), made[0].levels, made[0].horizon) != (set(DEFAULT_TARGETS), QUANTILE_LEVELS, plan.horizon):
         raise SystemExit(f"{path} forecasts other metrics, levels or steps than the defaults")
-    return np.stack([forecast.quantiles for forecast in made])
+    order = [made[0].metrics.index(name) for name in DEFAULT_TARGETS]
+    return np.stack([forecast.quantiles[:, order] for forecast in made])
 
 
 def in_order(oracle: OracleForecast, arrays: SimulatedArrays) -> OracleForecast:
