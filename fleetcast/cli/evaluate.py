@@ -14,7 +14,10 @@ from fleetcast.cli.parse import parse_count, parse_numbers, parse_time, parse_wo
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from fleetcast.dataset.reader import Dataset
     from fleetcast.evaluation.figures import BacktestReport
+    from fleetcast.evaluation.incident_scoring import IncidentScoring
+    from fleetcast.forecast.forecaster import Forecaster
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +77,6 @@ def run_report(
     from fleetcast.evaluation.backtest import run_backtest
     from fleetcast.evaluation.catalogue import make_rivals, make_scorings, rival_names
     from fleetcast.evaluation.forecast_file import ForecastFile
-    from fleetcast.evaluation.incident_scoring import IncidentScoring
     from fleetcast.evaluation.levels import checked_levels
     from fleetcast.evaluation.report import write_report
     from fleetcast.evaluation.seen import seen_servers, unseen_only
@@ -93,8 +95,11 @@ def run_report(
     origins = rolling_origins(source.start, source.steps, manifest.horizon, windows, stride, manifest.cutoff, purge)
     fitted = source if learnt is None else DatasetSource(learnt)
     made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], say)
-    incidents = IncidentScoring(manifest, forecaster.risk_text, dataset)
-    scorings = [incidents, *make_scorings(names, source, origins)]
+    scorings = make_scorings(names, source, origins)
+    if chosen == checked_levels(manifest.levels):
+        scorings.insert(0, _incident_scoring(forecaster, dataset))
+    else:
+        say("incidents are not scored: their probabilities are fitted for the model's own levels, without --quantiles")
     with _progress() as bar, ForecastFile(out, chosen) as file:
         task = bar.add_task("servers", total=len(source.servers))
         result = run_backtest(
@@ -117,6 +122,16 @@ def run_report(
     report = write_report(result, forecaster, source, out, about, kept, dataset.manifest.fingerprint, scorings)
     update_manifest(model, evaluation=_figures(report))
     return report
+
+
+def _incident_scoring(forecaster: Forecaster, dataset: Dataset) -> IncidentScoring:
+    from fleetcast.evaluation.incident_scoring import IncidentScoring
+    from fleetcast.risk.calibration import Calibration
+    from fleetcast.risk.model import RiskModel
+
+    manifest, text = forecaster.manifest, forecaster.risk_text
+    lines = Calibration.model_validate(manifest.calibration) if manifest.calibration else None
+    return IncidentScoring(manifest.cutoff, lines, RiskModel.loads(text) if text else None, dataset.incidents())
 
 
 def spread(

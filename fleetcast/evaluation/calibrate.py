@@ -80,11 +80,6 @@ def fit_windows(windows: RiskWindows) -> tuple[Calibration, RiskModel | None]:
     return calibration.model_copy(update={"spread": spreads, "shared": exponents_of(windows, said)}), model
 
 
-def fit_calibration(forecaster: Forecaster, fleet: FleetArrays, origins: Sequence[datetime]) -> Calibration:
-    """The lines alone, fitted to the incidents that the metrics tell (see `risk_windows`)."""
-    return lines_of(risk_windows(forecaster, fleet, origins, with_features=False))
-
-
 def lines_of(windows: RiskWindows) -> Calibration:
     """The line of each horizon, from exceedance to outcome."""
     lines = {}

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fleetcast.evaluation.incident_section import IncidentRow, IncidentSection
+from fleetcast.evaluation.wording import number
 
 FIGURE = "reliability.png"
 HEADINGS = (
@@ -45,7 +46,8 @@ def paragraphs(section: IncidentSection) -> list[str]:
         if scope.fleet_said is not None and scope.fleet_came is not None:
             lines.append(
                 f"  - at least one in a group of servers: said {100 * scope.fleet_said:.1f} %, came "
-                f"{100 * scope.fleet_came:.1f} % of {scope.fleet_groups} groups, Brier skill {_text(scope.fleet_skill)}"
+                f"{100 * scope.fleet_came:.1f} % of {scope.fleet_groups} groups, "
+                f"Brier skill {number(scope.fleet_skill, 3)}"
             )
     if section.flaps is not None and section.flaps_held is not None:
         lines.append(f"- levels flap {section.flaps:.3f} times a server-day, with hysteresis {section.flaps_held:.3f}")
@@ -78,19 +80,15 @@ def cells(row: IncidentRow) -> list[str]:
     return [
         row.horizon,
         row.forecaster,
-        _text(row.auprc),
-        _text(row.brier_skill),
-        _text(row.slope, 2),
-        _text(row.recall, 2),
-        _text(row.precision, 2),
+        number(row.auprc, 3),
+        number(row.brier_skill, 3),
+        number(row.slope, 2),
+        number(row.recall, 2),
+        number(row.precision, 2),
         _hours(row.lead_median_s),
         _hours(row.lead_p10_s),
-        _text(row.false_per_server_day),
+        number(row.false_per_server_day, 3),
     ]
-
-
-def _text(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _hours(seconds: float | None) -> str:

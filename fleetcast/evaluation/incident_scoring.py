@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from fleetcast.dataset.reader import Dataset
+import pyarrow as pa
+
 from fleetcast.errors import EvaluationError
 from fleetcast.evaluation.figures import Section
 from fleetcast.evaluation.incident_cases import IncidentCases, collect
@@ -12,7 +14,6 @@ from fleetcast.evaluation.incident_report import FIGURE, HEADINGS, cells, paragr
 from fleetcast.evaluation.incident_rivals import INCIDENT_RIVALS
 from fleetcast.evaluation.incident_section import IncidentSection, incident_section
 from fleetcast.forecast.table import ForecastArrays
-from fleetcast.model.manifest import BundleManifest
 from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS
@@ -20,25 +21,24 @@ from fleetcast.windows.arrays import FleetArrays
 
 
 class IncidentScoring:
-    """Collects cases chunk by chunk (see `Scoring`)."""
+    """Collects cases chunk by chunk (see `Scoring`).
 
-    def __init__(self, manifest: BundleManifest, risk: str | None, dataset: Dataset) -> None:
-        """`risk` is the text of the bundle's fitted risk model; labels and topology are the dataset's."""
-        self.cutoff = manifest.cutoff
-        self.calibration = None if manifest.calibration is None else Calibration.model_validate(manifest.calibration)
-        self.model = RiskModel.loads(risk) if risk else None
-        self.labels, self.topology = dataset.incidents(), dataset.topology()
+    What comes from upstream is left out, as in the service: a chunk does not know all upstreams of its servers.
+    """
+
+    def __init__(
+        self, cutoff: datetime, calibration: Calibration | None, model: RiskModel | None, labels: pa.Table
+    ) -> None:
+        """Cutoff, lines and fitted risk model of the bundle; `labels` (schema `INCIDENTS`) are known incidents."""
+        self.cutoff, self.calibration, self.model, self.labels = cutoff, calibration, model, labels
         self.parts: list[IncidentCases] = []
         self._found: IncidentSection | None = None
 
     def add(self, fleet: FleetArrays, forecasts: Sequence[ForecastArrays]) -> None:
         """As `Listener`."""
         self.parts.append(
-            collect(
-                fleet, forecasts, self.cutoff, self.calibration, self.model, self.labels,
-                rivals=INCIDENT_RIVALS, topology=self.topology,
-            )
-        )  # fmt: skip
+            collect(fleet, forecasts, self.cutoff, self.calibration, self.model, self.labels, rivals=INCIDENT_RIVALS)
+        )
 
     def section(self) -> Section:
         """As `Scoring`."""

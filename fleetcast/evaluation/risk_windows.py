@@ -18,7 +18,7 @@ from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.errors import EvaluationError, LeakageError
 from fleetcast.evaluation.protocol import Forecaster
 from fleetcast.risk.censoring import remediated_steps, remediation_censors, unseen_censors
-from fleetcast.risk.features import HISTORY_STEPS, Features, risk_features
+from fleetcast.risk.features import HISTORY_STEPS, risk_features
 from fleetcast.risk.incidents import in_incident, incidents_of, open_now, outcomes
 from fleetcast.risk.learning import RiskSamples
 from fleetcast.risk.limits import Limits, server_limits
@@ -94,7 +94,6 @@ def risk_windows(
     remediated: pa.Table | None = None,
     quiet_share: float = 1.0,
     topology: pa.Table | None = None,
-    with_features: bool = True,
     seed: int = 0,
 ) -> RiskWindows:
     """Forecast at the origins, and see where an incident began within each horizon.
@@ -129,7 +128,7 @@ def risk_windows(
         if taken.any():
             truth = np.where(hidden, np.nan, hit.astype(np.float64))[rows]
             weights = np.where(taken, np.where(hit.any(axis=1), 1.0, 1.0 / quiet_share), 0.0)[rows]
-            found = _windows_at(forecaster, known, position, rows, limits, truth, weights, with_features, labelled)
+            found = _windows_at(forecaster, known, position, rows, limits, truth, weights, labelled)
             at = found.servers
             parts.append(replace(found, sources=depend.sources[at], strengths=depend.strengths[at]))
     if not parts:
@@ -145,7 +144,6 @@ def _windows_at(
     limits: Limits,
     truth: Doubles,
     weights: Doubles,
-    with_features: bool,
     labelled: bool,
 ) -> RiskWindows:
     """The windows of some servers at one origin; those with an observed incident open are left out."""
@@ -158,9 +156,7 @@ def _windows_at(
     kept = ~np.isnan(raw[:, -1])
     if not labelled:
         kept &= ~open_now(past, forecast.metrics, own).any(axis=1)
-    found = Features((), np.zeros((len(rows), 0), np.float32), np.zeros(0, bool))
-    if with_features:
-        found = risk_features(past, forecast, own)
+    found = risk_features(past, forecast, own)
     return RiskWindows(
         found.names, found.rising, found.values[kept], raw[kept], truth[kept], rows[kept],
         np.full(int(kept.sum()), position), weights[kept], np.zeros((0, 0), np.int64), np.zeros((0, 0)), {},

@@ -82,7 +82,7 @@ async def forecast(name: str, caller: Reader, needed: Needed) -> ServerForecast:
     """The last cycle's forecast of a server; step 1 is one step after the origin."""
     found: ServerForecast | None = await ask(needed.watcher.forecast.remote(name))
     if found is None:
-        raise NoSuchThingError(f"no forecast cycle has seen a server {name!r}; GET /v1/fleet lists those it saw")
+        raise _unseen(name)
     return found
 
 
@@ -91,7 +91,7 @@ async def explain(name: str, caller: Reader, needed: Needed) -> Explanation:
     """Why a server's last forecast is what it is: drivers of each target's peak, attention, weights of the inputs."""
     found: Explanation | None = await ask(needed.watcher.explain.remote(name))
     if found is None:
-        raise NoSuchThingError(f"no forecast cycle has seen a server {name!r}; GET /v1/fleet lists those it saw")
+        raise _unseen(name)
     return found
 
 
@@ -120,3 +120,7 @@ async def heatmap(caller: Reader, needed: Needed, metric: str = "cpu_utilization
     if found is None:
         raise NoSuchThingError(f"the model does not forecast {metric}; GET /v1/status names its targets")
     return found
+
+
+def _unseen(name: str) -> NoSuchThingError:
+    return NoSuchThingError(f"no forecast cycle has seen a server {name!r}; GET /v1/fleet lists those it saw")

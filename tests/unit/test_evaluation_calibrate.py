@@ -8,10 +8,11 @@ import pytest
 
 from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TOPOLOGY
 from fleetcast.errors import EvaluationError, LeakageError
-from fleetcast.evaluation.calibrate import fit_calibration, fit_risk
+from fleetcast.evaluation.calibrate import fit_risk, lines_of
 from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.evaluation.rivals import BaselineForecaster, BaselineManifest
 from fleetcast.model.baselines import BASELINES
+from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.censoring import REMEDIATED
 from fleetcast.windows.arrays import FleetArrays
 
@@ -39,39 +40,43 @@ def origins(*positions: int) -> list[datetime]:
     return [START + position * STEP for position in positions]
 
 
+def lines(*arguments) -> Calibration:
+    return lines_of(risk_windows(*arguments))
+
+
 def test_an_onset_counts_in_every_horizon_that_reaches_it():
-    lines = fit_calibration(make_forecaster(), make_fleet(), origins(490)).horizons
-    assert {name: line.events for name, line in lines.items()} == {"30m": 0, "2h": 1, "8h": 1}
-    assert {line.windows for line in lines.values()} == {4}
+    found = lines(make_forecaster(), make_fleet(), origins(490)).horizons
+    assert {name: line.events for name, line in found.items()} == {"30m": 0, "2h": 1, "8h": 1}
+    assert {line.windows for line in found.values()} == {4}
 
 
 def test_servers_in_an_incident_or_in_the_hour_after_it_are_left_out():
     fleet, forecaster = make_fleet(), make_forecaster()
     for position, windows in ((499, 4), (500, 3), (510, 3), (531, 3), (532, 4)):
-        assert fit_calibration(forecaster, fleet, origins(position)).horizons["8h"].windows == windows
+        assert lines(forecaster, fleet, origins(position)).horizons["8h"].windows == windows
 
 
 def test_windows_without_a_sample_in_the_horizon_are_left_out():
     fleet = make_fleet()
     fleet.values[2, 601:630] = np.nan
-    lines = fit_calibration(make_forecaster(), fleet, origins(600)).horizons
-    assert [lines[name].windows for name in ("30m", "2h", "8h")] == [3, 3, 4]
+    found = lines(make_forecaster(), fleet, origins(600)).horizons
+    assert [found[name].windows for name in ("30m", "2h", "8h")] == [3, 3, 4]
 
 
 def test_what_comes_after_the_cutoff_changes_nothing():
     fleet, forecaster = make_fleet(), make_forecaster()
-    before = fit_calibration(forecaster, fleet, origins(490, 700))
+    before = lines(forecaster, fleet, origins(490, 700))
     fleet.values[:, CUTOFF + 1 :] = 0.99
-    assert fit_calibration(forecaster, fleet, origins(490, 700)) == before
+    assert lines(forecaster, fleet, origins(490, 700)) == before
 
 
 def test_origins_whose_outcome_lies_after_the_cutoff_are_refused():
     fleet, forecaster = make_fleet(), make_forecaster()
-    assert fit_calibration(forecaster, fleet, origins(CUTOFF - 96)).horizons["8h"].windows == 4
+    assert lines(forecaster, fleet, origins(CUTOFF - 96)).horizons["8h"].windows == 4
     with pytest.raises(LeakageError, match="96 steps before"):
-        fit_calibration(forecaster, fleet, origins(CUTOFF - 95))
+        lines(forecaster, fleet, origins(CUTOFF - 95))
     with pytest.raises(EvaluationError, match="at least one"):
-        fit_calibration(forecaster, fleet, [])
+        lines(forecaster, fleet, [])
 
 
 def test_labels_and_remediation_decide_what_is_learnt_from():

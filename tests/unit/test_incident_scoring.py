@@ -19,6 +19,7 @@ from fleetcast.evaluation.incident_scores import (
     calibration_line,
     threshold_at,
 )
+from fleetcast.evaluation.incident_scoring import IncidentScoring
 from fleetcast.evaluation.incident_section import incident_section
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.risk.censoring import REMEDIATED
@@ -213,3 +214,19 @@ def test_the_section_tells_the_model_beside_its_rivals_and_can_be_shown():
     assert "node mixin" in incident_markdown(section)
     assert reliability_figure(section).startswith(b"\x89PNG")
     assert type(section).model_validate_json(section.model_dump_json()) == section
+
+
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_the_section_of_a_backtest_does_not_depend_on_the_chunks(size: int) -> None:
+    fleet = fleet_of(60)
+    fleet.values[::7, 420:440, 1] = 0.99
+    parts = [fleet.of_servers(np.arange(first, min(first + size, 60))) for first in range(0, 60, size)]
+    sections = []
+    for chunks in ([fleet], parts):
+        scoring = IncidentScoring(START + 300 * STEP, None, None, INCIDENTS.empty_table())
+        for chunk in chunks:
+            scoring.add(chunk, [forecast_of(chunk, position) for position in (380, 400, 500)])
+        sections.append(scoring.section())
+    assert sections[0] == sections[1]
+    assert sections[0].data["scopes"][2]["positives"] == 18
+    assert sections[0].data["source"] == {"30m": "line", "2h": "line", "8h": "line"}
