@@ -15,6 +15,8 @@ from fleetcast.windows.scaling import CLIP, RELATIVE_SCALE, SMALLEST_SCALE
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
 
 _ZERO, _LIMIT = np.float32(0), np.float32(CLIP)
 _RELATIVE, _SMALLEST = np.float32(RELATIVE_SCALE), np.float32(SMALLEST_SCALE)
@@ -62,9 +64,9 @@ def fill_encoder(
     token_of = np.repeat(np.arange(len(pools)), pools)
     for window in range(len(rows)):
         for feature in range(features):
-            _series(values[rows[window]], columns[feature], ends[window] - length + 1, context[feature])
+            copy_series(values[rows[window]], columns[feature], ends[window] - length + 1, context[feature])
         for target in range(len(targets)):
-            _series(history[rows[window]], target, origins[window] - length + 1, context[targets[target]])
+            copy_series(history[rows[window]], target, origins[window] - length + 1, context[targets[target]])
         _scales_of(context, scratch, seen, scales[window])
         for feature in range(features):
             _normalise(context[feature], scales[window, 0, feature], scales[window, 1, feature], scaled[feature])
@@ -172,6 +174,8 @@ def fill_lags(
     rows: Ints,
     origins: Ints,
     lags: Ints,
+    weekend: Flags,
+    now: Ints,
     scales: Floats,
     targets: Ints,
     pool: int,
@@ -179,11 +183,14 @@ def fill_lags(
     decoder: Floats,
     anchors: Floats,
 ) -> None:
-    """The same slot yesterday and its mean over the days, normalised by the window.
+    """The same slot yesterday and its mean over the days that are like its own, normalised by the window.
+
+    Two days are alike when both are of a weekend or both are not; without a like day the mean is that of all.
 
     Args:
         history, rows, origins: as for `fill_encoder`.
         lags: steps back of each day.
+        weekend: [time], for each step, `now` [window] the places of the origins there.
         scales: as `fill_encoder` has filled it.
         targets: which features are targets.
         pool: steps of a decoder token.
@@ -194,33 +201,47 @@ def fill_lags(
     """
     horizon = decoder.shape[1] * pool
     yesterday, mean = np.empty(horizon, np.float32), np.empty(horizon, np.float32)
-    total, count = np.empty(horizon, np.float64), np.empty(horizon, np.float64)
-    series = np.empty(horizon, np.float32)
+    total, count = np.empty((2, horizon), np.float64), np.empty((2, horizon), np.float64)
+    series, alike = np.empty(horizon, np.float32), np.empty((len(lags), horizon), np.float64)
     for window in range(len(rows)):
+        mark_alike(weekend, now[window], lags, alike)
         for target in range(len(targets)):
             feature = targets[target]
             center, scale = scales[window, 0, feature], scales[window, 1, feature]
             total[:], count[:] = 0.0, 0.0
             for day in range(len(lags)):
-                _series(history[rows[window]], target, origins[window] + 1 - lags[day], series)
+                copy_series(history[rows[window]], target, origins[window] + 1 - lags[day], series)
                 if day == 0 and len(anchors):
                     anchors[window, :, target, 0] = series
                 for step in range(horizon):
                     series[step] = (series[step] - center) / scale
                 for step in range(horizon):
                     missing = np.isnan(series[step])
-                    total[step] += np.float64(_ZERO if missing else series[step])
-                    count[step] += 0.0 if missing else 1.0
+                    value, one = np.float64(_ZERO if missing else series[step]), 0.0 if missing else 1.0
+                    total[0, step] += value
+                    count[0, step] += one
+                    total[1, step] += value * alike[day, step]
+                    count[1, step] += one * alike[day, step]
                 if day == 0:
                     for step in range(horizon):
                         yesterday[step] = _clipped(series[step])
             for step in range(horizon):
-                mean[step] = _clipped(np.float32(total[step] / max(count[step], 1.0)))
-            for step in range(horizon if len(anchors) else 0):
-                average = np.float32(total[step] / count[step]) if count[step] else np.float32(np.nan)
-                anchors[window, step, target, 1] = center + scale * average
-            _put(yesterday, pool, slots[target, 0], decoder[window])
-            _put(mean, pool, slots[target, 1], decoder[window])
+                kind = 1 if count[1, step] else 0
+                average = np.float32(total[kind, step] / count[kind, step]) if count[kind, step] else np.float32(np.nan)
+                mean[step] = _clipped(average)
+                if len(anchors):
+                    anchors[window, step, target, 1] = center + scale * average
+            put(yesterday, pool, slots[target, 0], decoder[window])
+            put(mean, pool, slots[target, 1], decoder[window])
+
+
+@compiled
+def mark_alike(weekend: Flags, now: int, lags: Ints, alike: Doubles) -> None:
+    """1 where a step [step] and its slot so many steps back [day] are both of a weekend or both not, else 0."""
+    for day in range(len(lags)):
+        for step in range(alike.shape[1]):
+            ahead = now + 1 + step
+            alike[day, step] = 1.0 if weekend[ahead] == weekend[ahead - lags[day]] else 0.0
 
 
 @compiled_and_kept
@@ -246,10 +267,10 @@ def fill_base(
                 middle[step] = base[window, step, target, median]
                 band[step] = base[window, step, target, last] - base[window, step, target, 0]
             for step in range(horizon):
-                middle[step] = _normal(middle[step], center, scale)
+                middle[step] = normal(middle[step], center, scale)
                 band[step] = _clipped(band[step] / scale)
-            _put(middle, pool, slots[target, 0], decoder[window])
-            _put(band, pool, slots[target, 1], decoder[window])
+            put(middle, pool, slots[target, 0], decoder[window])
+            put(band, pool, slots[target, 1], decoder[window])
 
 
 @compiled_and_kept
@@ -257,11 +278,11 @@ def fill_truth(history: Floats, rows: Ints, origins: Ints, truth: Floats) -> Non
     """What came after the origins, NaN where there was no sample, [window, horizon, target]."""
     for window in range(len(rows)):
         for target in range(truth.shape[2]):
-            _series(history[rows[window]], target, origins[window] + 1, truth[window, :, target])
+            copy_series(history[rows[window]], target, origins[window] + 1, truth[window, :, target])
 
 
 @compiled
-def _series(values: Floats, column: int, first: int, into: Floats) -> None:
+def copy_series(values: Floats, column: int, first: int, into: Floats) -> None:
     """Steps from `first` on of one column."""
     if column >= 0 and first >= 0 and first + len(into) <= values.shape[0]:
         for step in range(len(into)):
@@ -392,12 +413,13 @@ def _clipped(value: np.float32) -> np.float32:
 
 
 @compiled
-def _normal(value: np.float32, center: np.float32, scale: np.float32) -> np.float32:
+def normal(value: np.float32, center: np.float32, scale: np.float32) -> np.float32:
+    """A value in scales from the center, between the limits; 0 for a missing one."""
     return _clipped((value - center) / scale)
 
 
 @compiled
-def _put(series: Floats, pool: int, slot: int, decoder: Floats) -> None:
+def put(series: Floats, pool: int, slot: int, decoder: Floats) -> None:
     """Means of `pool` steps each into a slot of [token, slot]."""
     for token in range(len(decoder)):
         decoder[token, slot] = _mean(series, token * pool, (token + 1) * pool)

@@ -10,7 +10,9 @@ PLAIN_CALENDAR = ("hour", "day_of_week", "month", "is_weekend")
 CYCLIC_CALENDAR = ("hour_sin", "hour_cos", "week_sin", "week_cos", "is_weekend")
 POSITION = "relative_time_idx"
 SLOT_DAYS = 7
-ANCHORS = ("yesterday", "slot_mean")  # of a target and step: the slot a day ago, and its mean over SLOT_DAYS days
+LAGS = ("yesterday", "slot_mean")  # of a target and step: the slot a day ago, its mean over the like of SLOT_DAYS days
+RISE = "rise"  # the latest value plus the usual change from its slot to the step's, over the same days
+ANCHORS = (*LAGS, RISE)
 OBSERVED_SHARE = 0.5  # of the encoder, at least, for a target that is learnt or forecast by a model
 STALE_STEPS = STEPS_PER_HOUR // 2  # a target silent for longer is neither
 
@@ -46,7 +48,7 @@ class WindowSpec(BaseModel):
     fine_pool: int = Field(3, ge=1, description="steps of a fine token")
     coarse_pool: int = Field(24, ge=1, description="steps of an older token")
     decoder_pool: int = Field(1, ge=1, description="steps of a decoder token")
-    day_lags: bool = Field(True, description="the same slot yesterday and its 7-day mean are known inputs")
+    day_lags: bool = Field(True, description="yesterday's slot, its 7-day mean and the usual rise are known inputs")
     floor_inputs: bool = Field(
         True, description="the floor's median and band are known inputs, and the head corrects it"
     )

@@ -11,7 +11,8 @@ import torch
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.windows import kernels
 from fleetcast.windows.calendar import calendar_features
-from fleetcast.windows.spec import ANCHORS, OBSERVED_SHARE, POSITION, WindowSpec
+from fleetcast.windows.rise import fill_rise
+from fleetcast.windows.spec import ANCHORS, LAGS, OBSERVED_SHARE, POSITION, RISE, WindowSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -64,6 +65,7 @@ class WindowBuilder:
         self.pad = spec.history_steps
         times = known.start + STEP_SECONDS * np.arange(-self.pad, known.steps + spec.horizon, dtype=np.int64)
         self.calendar = calendar_features(times, known.timezone, spec.calendar)
+        self.weekend = self.calendar[:, spec.calendar.index("is_weekend")] > 0
         self.targets = np.array([spec.features.index(name) for name in spec.targets])
         self.pools = np.array(spec.pools)
         self.encoder_offsets = np.cumsum(self.pools) - self.pools - spec.context + 1
@@ -91,10 +93,11 @@ class WindowBuilder:
         self._fill_known(servers, origins, self._statics(observed, center, scale), encoder, decoder)
         anchors = np.empty((0 if base is None else size, spec.horizon, len(self.targets), len(ANCHORS)), np.float32)
         if spec.day_lags:
-            kernels.fill_lags(
-                samples.history, samples.rows, samples.origins, self.lags, scales, self.targets, spec.decoder_pool,
-                self.lag_slots, decoder, anchors,
-            )  # fmt: skip
+            for fill, places in ((kernels.fill_lags, self.lag_slots), (fill_rise, self.rise_slots)):
+                fill(
+                    samples.history, samples.rows, samples.origins, self.lags, self.weekend, self.pad + origins, scales,
+                    self.targets, spec.decoder_pool, places, decoder, anchors,
+                )  # fmt: skip
         if base is not None and spec.floor_inputs:
             median = spec.levels.index(0.5)
             kernels.fill_base(base, median, scales, self.targets, spec.decoder_pool, self.floor_slots, decoder)
@@ -134,7 +137,8 @@ class WindowBuilder:
         self.planned_slot = place.get("maintenance", -1)
         scales = [f"{name}_{kind}" for kind in ("center", "scale") for name in spec.targets]
         self.static_slots = slots("encoder_length", *scales)
-        self.lag_slots = pairs(*ANCHORS)
+        self.lag_slots = pairs(*LAGS)
+        self.rise_slots = slots(*(f"{name}_{RISE}" for name in spec.targets))
         self.floor_slots = pairs("floor_median", "floor_band")
         self.encoder_empty = slots(*(set(self.reals) - {*variables.encoder_reals, *variables.static_reals}))
         self.decoder_empty = slots(*(set(self.reals) - {*variables.decoder_reals, *variables.static_reals}))

@@ -11,7 +11,7 @@ from fleetcast.model.base import ResidualBase
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.calendar import calendar_features
 from fleetcast.windows.scaling import center_and_scale, masked_mean, normalise
-from fleetcast.windows.spec import OBSERVED_SHARE, POSITION, WindowSpec
+from fleetcast.windows.spec import OBSERVED_SHARE, POSITION, STALE_STEPS, WindowSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -121,13 +121,57 @@ class PlainBatcher:
         slots = self.values[rows[:, None, None], steps][:, :, :, self.target_columns]
         slots = (slots - center[:, None, None]) / scale[:, None, None]
         yesterday = normalise(slots[:, 0])
-        mean = normalise(masked_mean(slots, 1))
+        weekend = self.calendar[:, self.spec.calendar.index("is_weekend")] > 0
+        alike = weekend[steps] == weekend[steps + days[None, :, None]]
+        like = np.where(alike[..., None], slots, np.float32(np.nan))
+        slots = np.where(np.isnan(like).all(axis=1)[:, None], slots, like)
         average = np.where(np.isnan(slots).all(axis=1), np.float32(np.nan), masked_mean(slots, 1))
+        mean = normalise(average)
         raw = self.values[rows[:, None], steps[:, 0]][:, :, self.target_columns]
-        self.anchors = np.stack([raw, center[:, None] + scale[:, None] * average], axis=3)
+        rise = np.stack([self._rise(row, end, days, like) for row, end, like in zip(rows, at, alike, strict=True)])
+        self.anchors = np.stack([raw, center[:, None] + scale[:, None] * average, rise], axis=3)
+        rise = normalise((rise - center[:, None]) / scale[:, None])
         for column, name in enumerate(self.spec.targets):
             named[f"decoder:{name}_yesterday"] = self._pool_decoder(yesterday[:, :, column])
             named[f"decoder:{name}_slot_mean"] = self._pool_decoder(mean[:, :, column])
+            named[f"decoder:{name}_rise"] = self._pool_decoder(rise[:, :, column])
+
+    def _rise(self, row: int, at: int, days: Ints, alike: npt.NDArray[np.bool_]) -> Floats:
+        """Latest value of the last half hour plus the trimmed mean of the days' changes, [step, target]."""
+        found = np.full((self.spec.horizon, len(self.target_columns)), np.nan, np.float32)
+        for number, column in enumerate(self.target_columns):
+            series = self.values[row, :, column]
+            low, high = self._marks(series[at + 1 - days[-1] : at + 1])
+            seen = [step for step in range(at, at - STALE_STEPS, -1) if not np.isnan(series[step])]
+            for step in range(self.spec.horizon if seen else 0):
+                changes = series[at + 1 + step - days] - series[seen[0] - days]
+                changes = np.where(changes < -np.float32(0.1) * (high - low), changes + (high - low), changes)
+                changes = np.float64(changes)
+                known = ~np.isnan(changes)
+                use = known & alike[:, step] if (known & alike[:, step]).sum() >= 3 else known
+                kept = changes[use].tolist()
+                if len(kept) >= 3:
+                    mean = (sum(kept) - min(kept) - max(kept)) / (len(kept) - 2)
+                    found[step, number] = np.float32(mean) + series[seen[0]]
+                elif kept:
+                    found[step, number] = np.float32(sum(kept) / len(kept)) + series[seen[0]]
+            found[:, number] = np.where(
+                found[:, number] > high, np.minimum(low + (found[:, number] - high), high), found[:, number]
+            )
+        return found
+
+    @staticmethod
+    def _marks(past: Floats) -> tuple[np.float32, np.float32]:
+        """Where a sawtooth turns, else infinite."""
+        changes = np.diff(past)
+        if np.isnan(changes).all():
+            return np.float32(-np.inf), np.float32(np.inf)
+        low, high = np.nanmin(past[1:]), np.nanmax(past[1:])
+        if np.nanmax(-changes) > np.float32(0.5) * (high - low) and np.nanmax(changes) < np.float32(0.25) * (
+            high - low
+        ):
+            return low, high
+        return np.float32(-np.inf), np.float32(np.inf)
 
     def _add_base(self, named: dict[str, Floats], base: Floats, center: Floats, scale: Floats) -> None:
         levels = self.spec.levels
