@@ -37,6 +37,7 @@ def train(
     samples_per_epoch: int | None = typer.Option(None, help="Windows drawn an epoch; default the preset's."),
     batch_size: int | None = typer.Option(None, help="Windows a step of a worker."),
     learning_rate: float | None = typer.Option(None, help="Peak of the learning rate."),
+    members: int | None = typer.Option(None, help="Networks whose median is the forecast; default the preset's."),
     seed: int = typer.Option(0, help="Seed of weights and draws."),
     run: str | None = typer.Option(None, help="Name; an unfinished run is gone on with. Default: from the time."),
     resume: bool = typer.Option(False, help="Insist that the run is there; do the end of a finished one again."),
@@ -54,7 +55,13 @@ def train(
 
     if resume and run is None:
         raise UsageError("--resume needs the run's name: --run NAME")
-    for name, number in (("workers", workers), ("epochs", epochs), ("horizon", horizon), ("batch-size", batch_size)):
+    for name, number in (
+        ("workers", workers),
+        ("epochs", epochs),
+        ("horizon", horizon),
+        ("batch-size", batch_size),
+        ("members", members),
+    ):
         if number is not None and number < 1:
             raise UsageError(f"--{name} is {number}; give at least 1")
     if not 0 <= gpus_per_worker <= 1:
@@ -83,6 +90,7 @@ def train(
         samples_per_epoch=samples_per_epoch,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        members=members,
         seed=seed,
         storage=storage,
         checkpoint_seconds=checkpoint_seconds,
@@ -121,6 +129,7 @@ def train_and_calibrate(options: Any, promote: bool) -> dict[str, Any]:
         "bundle": str(bundle),
         "current": promote,
         "parameters": manifest.parameters,
+        "members": manifest.members,
         "targets": manifest.targets,
         "cutoff": manifest.cutoff.isoformat(),
         "best_epoch": best["epoch"],

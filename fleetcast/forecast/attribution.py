@@ -9,24 +9,35 @@ import torch
 
 from fleetcast.forecast.explanation import Attended, Attribution
 from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.model.transformer import FastTemporalFusionTransformer
 from fleetcast.windows.arrays import FleetArrays
+from fleetcast.windows.tensors import Batch
 
 
 def attribute(forecaster: Forecaster, history: FleetArrays) -> Attribution:
-    """The network's weights for the one server of a `history` (`Forecaster.history`)."""
-    network = forecaster.network.transformer
-    with torch.inference_mode():
-        found = network(forecaster.inputs(history), attention=True)
-        told = network.interpret_output(found, reduction="none")
-        past = found["encoder_attention"][0].mean(dim=(0, 1)).double().numpy()
-        ahead = float(found["decoder_attention"][0].sum(dim=-1).mean())
+    """The networks' weights for the one server of a `history` (`Forecaster.history`), as their mean over members."""
+    inputs = forecaster.inputs(history)
+    told = [_told(network.transformer, inputs) for network in forecaster.networks]
+    mean = {name: torch.stack([each[name] for each in told]).mean(dim=0) for name in told[0]}
+    network = forecaster.networks[0].transformer
     return Attribution(
-        static=_ranked(network.static_variables, told["static_variables"]),
-        encoder=_ranked(network.encoder_variables, told["encoder_variables"]),
-        decoder=_ranked(network.decoder_variables, told["decoder_variables"]),
-        past=_spans(history, forecaster.spec.pools, past.tolist()),
-        ahead=ahead,
+        static=_ranked(network.static_variables, mean["static"]),
+        encoder=_ranked(network.encoder_variables, mean["encoder"]),
+        decoder=_ranked(network.decoder_variables, mean["decoder"]),
+        past=_spans(history, forecaster.spec.pools, mean["past"].tolist()),
+        ahead=float(mean["ahead"]),
     )
+
+
+def _told(network: FastTemporalFusionTransformer, inputs: Batch) -> Batch:
+    with torch.inference_mode():
+        found = network(inputs, attention=True)
+        told = network.interpret_output(found, reduction="none")
+        return {
+            "past": found["encoder_attention"][0].mean(dim=(0, 1)).double(),
+            "ahead": found["decoder_attention"][0].sum(dim=-1).mean(),
+            **{part: told[f"{part}_variables"] for part in ("static", "encoder", "decoder")},
+        }
 
 
 def _ranked(names: Iterable[str], weights: torch.Tensor) -> dict[str, float]:

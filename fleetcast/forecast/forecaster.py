@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -18,6 +19,7 @@ from fleetcast.model.base import ResidualBase
 from fleetcast.model.bundle import Bundle
 from fleetcast.model.floor import residual_floor
 from fleetcast.model.manifest import BundleManifest
+from fleetcast.model.members import joined, median, networks_of, parted
 from fleetcast.model.native.compiler import CompileError
 from fleetcast.model.native.predictor import NativePredictor
 from fleetcast.model.network import ForecastNetwork
@@ -44,12 +46,14 @@ class Forecaster:
         self.manifest: BundleManifest = bundle.manifest
         self.risk_text = bundle.risk  # of the fitted risk model, for `fleetcast.risk`; None where there is none
         self.spec = WindowSpec.model_validate(bundle.manifest.window)
-        self.network = ForecastNetwork(bundle.manifest.network)
-        _require_shapes(self.network.state_dict(), bundle.weights, bundle.manifest.run)
-        self.network.load_state_dict(bundle.weights)
-        self.network.eval()
-        self.network.transformer.freeze()
-        self.kernel = _kernel(self.network, settings or ForecastSettings())
+        self.networks = networks_of(bundle.manifest.network, bundle.manifest.members)
+        shapes = joined([network.state_dict() for network in self.networks])
+        _require_shapes(shapes, bundle.weights, bundle.manifest.run)
+        for network, weights in zip(self.networks, parted(bundle.weights, len(self.networks)), strict=True):
+            network.load_state_dict(weights)
+            network.eval()
+            network.transformer.freeze()
+        self.kernels = _kernels(self.networks, settings or ForecastSettings())
 
     @classmethod
     def load(
@@ -139,14 +143,13 @@ class Forecaster:
 
         [server, target, step, level] in contract units.
         """
-        batch = self.inputs(history)
-        shared = self.spec.shared_reals
+        batch, shared = self.inputs(history), self.spec.shared_reals
         with torch.inference_mode():
-            if self.kernel is None:
-                parts = zip(*(torch.split(tensor, EAGER_BATCH) for tensor in batch.values()), strict=True)
-                found = torch.cat([self.network(dict(zip(batch, part, strict=True)), shared) for part in parts])
+            if self.kernels:
+                pairs = zip(self.networks, self.kernels, strict=True)
+                found = median([network.quantiles(kernel(batch, shared), batch) for network, kernel in pairs])
             else:
-                found = self.network.quantiles(self.kernel(batch, shared), batch)
+                found = median([_eager(network, batch, shared) for network in self.networks])
         return np.ascontiguousarray(found.numpy().transpose(0, 2, 1, 3))
 
     def _floor_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
@@ -158,16 +161,22 @@ class Forecaster:
         return np.stack(found, axis=1)
 
 
-def _kernel(network: ForecastNetwork, settings: ForecastSettings) -> NativePredictor | None:
-    """The network's compiled form, or None, with a log line that says why."""
+def _eager(network: ForecastNetwork, batch: Batch, shared: int) -> torch.Tensor:
+    parts = zip(*(torch.split(tensor, EAGER_BATCH) for tensor in batch.values()), strict=True)
+    return torch.cat([network(dict(zip(batch, part, strict=True)), shared) for part in parts])
+
+
+def _kernels(networks: Sequence[ForecastNetwork], settings: ForecastSettings) -> list[NativePredictor]:
+    """The networks' compiled forms, or none, with a log line that says why."""
     if not settings.compiled:
-        return None
-    steps = network.config.encoder_tokens + network.config.decoder_tokens
+        return []
+    config = networks[0].config
+    steps = config.encoder_tokens + config.decoder_tokens
     try:
-        return NativePredictor(network.transformer, steps, settings.kernels)
+        return [NativePredictor(network.transformer, steps, settings.kernels) for network in networks]
     except CompileError as error:
         logger.warning("forecasting without the compiled kernel, several times slower: %s", error)
-        return None
+        return []
 
 
 def _require_shapes(network: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], run: str) -> None:

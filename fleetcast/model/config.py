@@ -54,6 +54,7 @@ class Preset(BaseModel):
     samples_per_epoch: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    members: int = Field(1, ge=1, description="networks that are trained one after another, each of this length")
     average_decay: float = Field(0.995, ge=0, lt=1, description="exponential moving average of the weights")
 
 
@@ -68,6 +69,7 @@ PRESETS: dict[str, Preset] = {
         samples_per_epoch=8192,
         batch_size=64,
         learning_rate=2e-3,
+        members=3,
     ),
     "reference": Preset(
         window={"day_lags": False, "floor_inputs": False, "cyclic_calendar": False},

@@ -34,13 +34,14 @@ class BundleManifest(BaseModel):
     horizon: int
     window: dict[str, Any] = Field(description="the windows' specification")
     network: NetworkConfig
+    members: int = Field(1, ge=1, description="networks, of whose quantiles the forecast is the median")
     cutoff: datetime = Field(description="last time stamp that training saw")
     timezone: str
     contract_version: str = VERSION
     step_seconds: int = STEP_SECONDS
     profiles: tuple[str, ...] = PROFILES
     states: tuple[str, ...] = STATES
-    parameters: int
+    parameters: int = Field(description="trainable parameters of one network")
     data_fingerprint: str
     weights_sha256: str = ""
     risk_sha256: str = Field("", description="digest of the fitted risk model; empty where the lines alone are used")

@@ -27,8 +27,8 @@ from fleetcast.training.folder import RUN_FILE, RUN_LOCK, RunFolder
 
 _BUNDLE_WEIGHTS = "model.safetensors"
 _PROGRESS_FIELDS = (
-    "time", "epoch", "epochs", "step", "steps", "workers", "samples_per_s", "seconds_left", "loss", "validation_loss",
-    "learning_rate", "reason",
+    "time", "member", "members", "epoch", "epochs", "step", "steps", "workers", "samples_per_s", "seconds_left", "loss",
+    "validation_loss", "learning_rate", "reason",
 )  # fmt: skip
 _MODEL_FIELDS = ("run", "created", "preset", "targets", "horizon", "cutoff", "contract_version", "parameters")
 

@@ -34,6 +34,7 @@ class TrainOptions(BaseModel):
     samples_per_epoch: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
+    members: int | None = Field(None, ge=1, description="networks that are trained one after another")
     seed: int = 0
     storage: str | None = Field(None, description="folder or URI that all nodes reach, for checkpoints")
     promote: bool = Field(True, description="whether the command line makes the new bundle the current one")

@@ -14,6 +14,7 @@ from fleetcast.contract.vocabulary import PROFILES, QUANTILE_LEVELS, STATES, STE
 from fleetcast.dataset.manifest import Manifest
 from fleetcast.errors import IncompatibleError, TrainingError, UsageError
 from fleetcast.model.config import PRESETS, REFERENCE_PARAMETERS, NetworkConfig, Preset
+from fleetcast.model.members import member_seed
 from fleetcast.training.options import CHECKPOINT_SECONDS, PRECISIONS, TrainOptions
 from fleetcast.windows.spec import ANCHORS, WindowSpec
 
@@ -38,9 +39,15 @@ class TrainPlan(BaseModel):
     batch_size: int
     learning_rate: float
     average_decay: float
+    members: int = 1
+    member: int = 0
     seed: int
     precision: str = "32-true"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def of_member(self, number: int) -> TrainPlan:
+        """The plan of one of the networks: the same, but for its seed."""
+        return self.model_copy(update={"member": number, "seed": member_seed(self.seed, number)})
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with this plan to be resumed."""
@@ -104,6 +111,7 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
         batch_size=options.batch_size or preset.batch_size,
         learning_rate=options.learning_rate or preset.learning_rate,
         average_decay=preset.average_decay,
+        members=options.members or preset.members,
         seed=options.seed,
         precision=options.precision,
         checkpoint_seconds=options.checkpoint_seconds,

@@ -51,7 +51,7 @@ class TrainingProgress:
         detail = step_line(message)
         self.bar.update(
             self.task,
-            description=f"epoch {message['epoch']}/{message['epochs']}",
+            description=epoch_of(message),
             completed=message["step"],
             total=message["steps"],
             detail=detail,
@@ -59,7 +59,13 @@ class TrainingProgress:
         now = time.monotonic()
         if not self.console.is_terminal and now - self.said >= LINE_SECONDS:
             self.said = now
-            self.console.print(f"epoch {message['epoch']}/{message['epochs']}: {detail}", soft_wrap=True)
+            self.console.print(f"{epoch_of(message)}: {detail}", soft_wrap=True)
+
+
+def epoch_of(message: dict[str, Any]) -> str:
+    """Where a training is: the epoch, and of several networks the one that is trained."""
+    network = f"network {message['member']}/{message['members']}, " if "member" in message else ""
+    return f"{network}epoch {message['epoch']}/{message['epochs']}"
 
 
 def step_line(message: dict[str, Any]) -> str:
@@ -89,7 +95,7 @@ def lines_of(message: dict[str, Any]) -> list[str]:
         case "epoch":
             by_target = "  ".join(f"{name} {loss:.3f}" for name, loss in message["validation_by_target"].items())
             lines = [
-                f"epoch {message['epoch']}/{message['epochs']}: train {message['train_loss']:.4f}, "
+                f"{epoch_of(message)}: train {message['train_loss']:.4f}, "
                 f"validation {message['validation_loss']:.4f} ({by_target})"
             ]
         case "workers" if message["workers"] < message.get("asked", 0):

@@ -15,16 +15,14 @@ import ray
 
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import FleetCastError, TrainingError, UsageError
-from fleetcast.model.bundle import Bundle
-from fleetcast.model.manifest import BundleManifest
-from fleetcast.model.network import ForecastNetwork
 from fleetcast.operate.locks import hold
-from fleetcast.training.checkpoint import AVERAGE, BEST, LAST, CheckpointStore, part
+from fleetcast.training.checkpoint import LAST, CheckpointStore
 from fleetcast.training.fit import Report, fit, resources
 from fleetcast.training.folder import CHECKPOINTS, RunFolder
 from fleetcast.training.log import RunLog
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import TrainPlan, make_plan
+from fleetcast.training.result import make_bundle
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +92,13 @@ class _Run:
         self.plan, self.options, self.folder, self.workers, self.tell = plan, options, folder, workers, tell
         name = folder.path.name
         place = f"{options.storage.rstrip('/')}/{name}" if options.storage else str(folder.path / CHECKPOINTS)
-        self.store = CheckpointStore(place)
+        self.plans = [plan.of_member(number) for number in range(plan.members)]
+        self.stores = [CheckpointStore(f"{place}/{number}" if number else place) for number in range(plan.members)]
+
+    def progress(self) -> list[tuple[int, int]]:
+        """Steps and epochs of each member that has begun."""
+        states = [last[1] for last in (store.read(LAST) for store in self.stores) if last is not None]
+        return [(state["steps_done"], state["epochs_done"]) for state in states]
 
 
 def _train(run: _Run, resumes: bool) -> None:
@@ -103,22 +107,26 @@ def _train(run: _Run, resumes: bool) -> None:
         return
     command = run.options.command(run.folder.path.name)
     try:
-        if not resumes:
-            run.store.clear()
-        run.store.remove_partial()
-        last = run.store.read(LAST)
+        for store in run.stores:
+            if not resumes:
+                store.clear()
+            store.remove_partial()
+        done = run.progress()
+        first = min(sum(epochs >= run.plan.epochs for _, epochs in done), len(run.plans) - 1)
         run.tell(
             {
                 "kind": "start",
                 "run": run.folder.path.name,
                 "folder": str(run.folder.path),
-                "resumes": last is not None,
-                "step": last[1]["steps_done"] if last else 0,
+                "resumes": bool(done),
+                "step": sum(steps for steps, _ in done),
                 "command": command,
             }
         )
-        fit(run.plan, run.options, run.workers, run.store.storage.reference, run.tell)
-        _make_bundle(run)
+        for member in range(first, len(run.plans)):
+            tell = _of_member(run.tell, member, len(run.plans))
+            fit(run.plans[member], run.options, run.workers, run.stores[member].storage.reference, tell)
+        make_bundle(run.plan, run.stores, run.folder)
         run.tell({"kind": "bundle", "bundle": str(run.folder.bundle)})
     except FleetCastError as error:
         run.tell({"kind": "failed", "reason": str(error)})
@@ -126,6 +134,23 @@ def _train(run: _Run, resumes: bool) -> None:
     except KeyboardInterrupt:
         run.tell({"kind": "stopped", "command": command})
         raise
+
+
+def _of_member(tell: Report, member: int, members: int) -> Report:
+    """Reports of one network as reports of them all: steps count on, and the time left is that of all."""
+    if members == 1:
+        return tell
+
+    def told(message: dict[str, Any]) -> None:
+        found = {**message, "member": member + 1, "members": members}
+        if "steps" in message:
+            steps, left = message["steps"], message.get("seconds_left")
+            found |= {"step": message["step"] + member * steps, "steps": members * steps}
+            if left is not None and message["step"] < steps:
+                found["seconds_left"] = left * (1 + (members - member - 1) * steps / (steps - message["step"]))
+        tell(found)
+
+    return told
 
 
 def _name(options: TrainOptions) -> str:
@@ -161,40 +186,3 @@ def _workers(options: TrainOptions) -> int:
         if amount * workers > available.get(kind, 0) and "RAY_ADDRESS" not in os.environ:
             raise UsageError(f"{workers} workers need {amount * workers:g} {kind}, Ray has {available.get(kind, 0):g}")
     return workers
-
-
-def _make_bundle(run: _Run) -> None:
-    best = run.store.read(BEST)
-    if best is None:
-        raise TrainingError(
-            f"the training ended, but {run.store.storage.location} has no {BEST}: on a cluster give --storage a folder "
-            "or URI that all nodes reach"
-        )
-    tensors, state = best
-    plan = run.plan
-    manifest = BundleManifest(
-        run=run.folder.path.name,
-        created=datetime.now(UTC),
-        preset=plan.preset,
-        targets=plan.window.targets,
-        features=plan.window.features,
-        levels=plan.window.levels,
-        context=plan.window.context,
-        horizon=plan.window.horizon,
-        window=plan.window.model_dump(mode="json"),
-        network=plan.network,
-        cutoff=plan.cutoff,
-        timezone=plan.timezone,
-        parameters=ForecastNetwork(plan.network).parameter_count,
-        data_fingerprint=plan.fingerprint,
-        training={
-            "validation_start": plan.validation_start.isoformat(),
-            "epochs": plan.epochs,
-            "samples_per_epoch": plan.samples_per_epoch,
-            "batch_size": plan.batch_size,
-            "learning_rate": plan.learning_rate,
-            "seed": plan.seed,
-            "best": state["metrics"],
-        },
-    )
-    Bundle(manifest, part(tensors, AVERAGE)).save(run.folder.bundle)

@@ -253,6 +253,6 @@ def test_without_a_compiler_forecasts_are_eager_and_a_log_line_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level(logging.WARNING):
-        assert Forecaster(bundle_of(), ForecastSettings(kernels=tmp_path / "kernels")).kernel is None
+        assert Forecaster(bundle_of(), ForecastSettings(kernels=tmp_path / "kernels")).kernels == []
     assert "no C++ compiler (apt-get install g++)" in caplog.text
     assert list((tmp_path / "kernels").iterdir()) == []
