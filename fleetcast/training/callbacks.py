@@ -8,26 +8,31 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from fleetcast.errors import TrainingError
 from fleetcast.training.board import Board, TrainingStoppedError
 from fleetcast.training.checkpoint import BEST, LAST, CheckpointStore, Tensors, restore_optimizer, snapshot
 from fleetcast.training.module import ForecastModule
 
 REPORT_SECONDS = 1.0
+SLOW_SECONDS, STALL_SECONDS = 30.0, 600.0  # a checkpoint that takes so long to write is told; ends the training
 
 
 class RunCallback(pl.Callback):
     """Rank 0 reports about once a second, and writes a checkpoint when the wall time is due and after each epoch.
 
     All workers hold the same weights, so that no other needs to write or to agree. All that is done between two steps,
-    where weights, average and counts belong together; the disk is waited for in a thread, by the next checkpoint.
+    where weights, average and counts belong together; a thread waits for the disk. While it does, the steps go on and
+    no other checkpoint is begun; the end of an epoch waits for it.
+
     Raises `TrainingStoppedError` in the worker, with a checkpoint on the disk, when the driver orders to stop, and
-    `TrainingError` when a checkpoint could not be written.
+    `TrainingError` when a checkpoint could not be written, or not within `STALL_SECONDS`.
     """
 
     def __init__(self, board: Board, store: CheckpointStore, resumed: Tensors | None) -> None:
         self.board, self.store, self.resumed = board, store, resumed
         self.writer = ThreadPoolExecutor(1)
         self.writing: Future[None] | None = None
+        self.slow = False
         self.started = self.reported = self.saved = time.monotonic()
         self.reported_step = self.saved_step = self.started_position = 0
 
@@ -48,11 +53,11 @@ class RunCallback(pl.Callback):
         if not trainer.is_global_zero:
             return
         module, now = _ours(pl_module), time.monotonic()
-        if self.writing is not None and self.writing.done():
-            self._wait()
+        if self.writing is not None:
+            self._watch(trainer, module, now)
         if now - self.reported >= REPORT_SECONDS:
             self._post(self._step(trainer, module, now), trainer, module)
-        if now - self.saved >= module.plan.checkpoint_seconds:
+        if self.writing is None and now - self.saved >= module.plan.checkpoint_seconds:
             self._save(trainer, module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -86,12 +91,28 @@ class RunCallback(pl.Callback):
         tensors, state = snapshot(module, trainer.optimizers[0])
         self._wait()
         self.writing = self.writer.submit(_write, self.store, tensors, state, best)
-        self.saved, self.saved_step = time.monotonic(), module.steps_done
+        self.saved, self.saved_step, self.slow = time.monotonic(), module.steps_done, False
 
     def _wait(self) -> None:
-        if self.writing is not None:
-            self.writing.result()
-            self.writing = None
+        if self.writing is None:
+            return
+        try:
+            self.writing.result(max(0.0, self.saved + STALL_SECONDS - time.monotonic()))
+        except TimeoutError as error:
+            raise TrainingError(
+                f"the checkpoint of step {self.saved_step} was not written within {STALL_SECONDS:g} s: mend the disk; "
+                "the same command then goes on from the last checkpoint"
+            ) from error
+        self.writing = None
+
+    def _watch(self, trainer: pl.Trainer, module: ForecastModule, now: float) -> None:
+        """Look after the checkpoint that is being written."""
+        if self.writing is not None and (self.writing.done() or now - self.saved >= STALL_SECONDS):
+            self._wait()
+        elif not self.slow and now - self.saved >= SLOW_SECONDS:
+            self.slow = True
+            reason = f"the checkpoint of step {self.saved_step} is not written after {now - self.saved:.0f} s"
+            self._post({**self._where(module), "kind": "slow", "reason": reason}, trainer, module)
 
     def _where(self, module: ForecastModule) -> dict[str, Any]:
         return {

@@ -73,7 +73,7 @@ def snapshot(module: ForecastModule, optimizer: torch.optim.Optimizer) -> tuple[
     """
     tensors = {
         **{NETWORK + name: tensor for name, tensor in module.network.state_dict().items()},
-        **{AVERAGE + name: tensor for name, tensor in module.average.module.state_dict().items()},
+        **{AVERAGE + name: tensor for name, tensor in module.average.state_dict().items()},
     }
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -91,7 +91,7 @@ def restore(checkpoint: tuple[Tensors, State], module: ForecastModule, name: str
     tensors, state = checkpoint
     module.plan.require_identity(state["identity"], f"the checkpoint {name}")
     module.network.load_state_dict(part(tensors, NETWORK))
-    module.average.module.load_state_dict(part(tensors, AVERAGE))
+    module.average.load_state_dict(part(tensors, AVERAGE))
     module.resume(state)
 
 

@@ -24,7 +24,7 @@ from fleetcast.training.worker import train_worker
 Report = Callable[[dict[str, Any]], None]
 
 RETRIES = 2
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
 WAITING_SECONDS = 15.0
 NODE_SECONDS = 20.0  # Ray takes about so long to notice that a node of a cluster is gone
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from copy import deepcopy
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fleetcast.errors import TrainingError
 from fleetcast.model.loss import training_loss, window_loss
@@ -34,9 +34,8 @@ class ForecastModule(pl.LightningModule):
         self.plan, self.steps_per_epoch, self.world = plan, steps_per_epoch, world
         self.network = ForecastNetwork(plan.network)
         check_parameters(plan.preset, self.network.parameter_count)
-        averaging = get_ema_multi_avg_fn(plan.average_decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=averaging)
-        self.average.requires_grad_(False)
+        self.average = deepcopy(self.network).requires_grad_(False)
+        self._trained, self._averaged = list(self.network.parameters()), list(self.average.parameters())
         self.weights: torch.Tensor
         self.register_buffer("weights", weights)
         self.total_steps = max(1, steps_per_epoch * plan.epochs)
@@ -75,7 +74,6 @@ class ForecastModule(pl.LightningModule):
         self.batches_done = min(progress["batches_done"], last) if same else 0
         self.epoch_losses = list(progress["epoch_losses"])
         self.metrics, self.best_loss = progress["metrics"], progress["best_loss"]
-        self.average.n_averaged.fill_(int(self._averages()))  # at 0 it would begin by a copy
 
     def end_epoch(self) -> bool:
         """Count the epoch after its validation and fill `metrics`; True when it is the best one so far."""
@@ -107,7 +105,7 @@ class ForecastModule(pl.LightningModule):
             self.network.transformer.use_kernels(Settings().forecast.kernels)
         except CompileError as error:
             return str(error)
-        cast(ForecastNetwork, self.average.module).transformer.kernels = self.network.transformer.kernels
+        self.average.transformer.kernels = self.network.transformer.kernels
         return ""
 
     def training_step(self, batch: tuple[Batch, Batch], index: int) -> torch.Tensor:
@@ -127,10 +125,9 @@ class ForecastModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the step and average the weights, once there are enough steps for an average to mean something."""
         self.steps_done, self.batches_done = self.steps_done + 1, self.batches_done + 1
-        if self._averages():
-            self.average.update_parameters(self.network)
-        else:
-            self.average.module.load_state_dict(self.network.state_dict())
+        share = 1 - self.plan.average_decay if self._averages() else 1.0
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averaged, self._trained, share)
 
     def _averages(self) -> bool:
         return self.steps_done >= 1 / (1 - self.plan.average_decay)
@@ -165,7 +162,10 @@ class ForecastModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and a cosine decay over the whole training, also when it is resumed."""
-        optimizer = torch.optim.AdamW(self.network.parameters(), self.plan.learning_rate, BETAS, weight_decay=0.0)
+        fused = self.plan.precision == "32-true"  # in mixed precision Lightning clips no gradients of a fused one
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), self.plan.learning_rate, BETAS, weight_decay=0.0, fused=fused
+        )
         done = self.position
 
         def factor(step: int) -> float:

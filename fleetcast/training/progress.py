@@ -104,6 +104,8 @@ def lines_of(message: dict[str, Any]) -> list[str]:
             lines = [f"waiting for resources: {message['reason']} (Ctrl-C to stop, --workers to ask for fewer)"]
         case "eager":
             lines = [f"training without compiled kernels, which is slower: {message['reason']}"]
+        case "slow":
+            lines = [f"{message['reason']}: the disk is slow; the training goes on and waits at the end of the epoch"]
         case "restart":
             lines = [f"{message['reason']}; starting again from the last checkpoint"]
         case "stopping":

@@ -35,7 +35,7 @@ def train(options: TrainOptions, report: Report, finish: Callable[[Path], None] 
     bundle returned.
 
     `report` gets dicts about once a second; `kind` is `start`, `workers`, `training`, `eager`, `step`, `epoch`,
-    `waiting`, `restart`, `stopping`, `saved`, `stopped`, `failed` or `bundle`. The run's folder keeps them
+    `slow`, `waiting`, `restart`, `stopping`, `saved`, `stopped`, `failed` or `bundle`. The run's folder keeps them
     (`docs/training.md`).
 
     Raises `RunLockedError` when another process trains this run, `TrainingError`, `UsageError`, `ContractError` or

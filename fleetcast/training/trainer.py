@@ -20,11 +20,13 @@ def trainer_arguments(plan: TrainPlan, epochs: int, gpu: bool, callbacks: Sequen
     The same for any number of workers: how many there are, and which of a node's GPUs is this worker's, the strategy
     and the environment ask Ray.
     """
+    # All workers hold the same buffers.
+    strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)  # type: ignore[no-untyped-call]
     return {
         "max_epochs": epochs,
         "accelerator": "gpu" if gpu else "cpu",
         "devices": "auto" if gpu else 1,
-        "strategy": RayDDPStrategy(),  # type: ignore[no-untyped-call]
+        "strategy": strategy,
         "plugins": [RayLightningEnvironment()],  # type: ignore[no-untyped-call]
         "precision": plan.precision,
         "callbacks": list(callbacks),

@@ -19,6 +19,7 @@ from fleetcast.settings import Settings
 from fleetcast.training.board import Board
 from fleetcast.training.callbacks import RunCallback
 from fleetcast.training.checkpoint import LAST, CheckpointStore, restore
+from fleetcast.training.heap import keep_freed_memory
 from fleetcast.training.loaders import WEIGHT_WINDOWS, make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan
@@ -51,6 +52,7 @@ def train_worker(config: dict[str, Any]) -> None:
     if checkpoint is not None:
         restore(checkpoint, module)
     if module.epochs_done < plan.epochs:
+        keep_freed_memory()
         trainer = _trainer(plan, module, RunCallback(board, store, checkpoint[0] if checkpoint else None))
         trainer.fit(module, EpochBatches(training, module), validation)
 

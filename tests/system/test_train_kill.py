@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,13 @@ Record = dict[str, Any]
 class Training:
     """`fleetcast train` in a process group of its own, and what it keeps in the run's folder."""
 
-    def __init__(self, data: Path, place: Path, workers: int = 1) -> None:
+    def __init__(self, data: Path, place: Path, workers: int = 1, environment: Mapping[str, str] = os.environ) -> None:
         self.models, self.folder, self.home = place / "models", place / "models" / "killed", place / "home"
         self.home.mkdir(exist_ok=True)
         words = ["--data", str(data), "--models", str(self.models), *shlex.split(ARGUMENTS)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobs.train", *words, "--workers", str(workers), "--checkpoint-seconds", "0.5"],
-            env={**os.environ, "HOME": str(self.home), "FLEETCAST_RAY__NUM_CPUS": "2"},
+            env={**environment, "HOME": str(self.home), "FLEETCAST_RAY__NUM_CPUS": "2"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

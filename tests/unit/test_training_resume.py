@@ -129,7 +129,7 @@ def test_a_training_in_pieces_becomes_what_it_becomes_in_one_go(
     last = run(plan, store, Notes(), seen)
     assert last.steps_done == whole.steps_done == EPOCHS * STEPS_PER_EPOCH
     assert seen == once, "each window of an epoch once, in the same order"
-    for ours, theirs in ((last.network, whole.network), (last.average.module, whole.average.module)):
+    for ours, theirs in ((last.network, whole.network), (last.average, whole.average)):
         for name, tensor in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
     assert last.metrics["validation_loss"] == pytest.approx(whole.metrics["validation_loss"], rel=1e-4)
