@@ -137,9 +137,9 @@ def one_run(bench: Bench, variant: Variant, seed: int, settings: str, length: Le
     )
 
 
-def small_fleet(folder: Path) -> str:
+def small_fleet(folder: Path, hours: float = 24.0 * 6) -> str:
     """A simulated dataset of a smoke run."""
-    spec = FleetSpec(servers=7, hours=24.0 * 6, seed=7)
+    spec = FleetSpec(servers=7, hours=hours, seed=7)
     storage = Storage(folder)
     storage.create()
     made = simulate(spec)
