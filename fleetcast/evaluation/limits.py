@@ -81,11 +81,13 @@ class ReferenceRival:
         if history < STEPS_PER_DAY:
             raise UsageError(f"the reference reads at least a day, the first origin has {history} steps up to it")
         arrays, _ = simulate_arrays(World(corpus), range(corpus.servers))
+        values, profiles, onsets = _dense(arrays), profile_codes(arrays.profiles), (arrays.flags & STRIKE) != 0
+        del arrays  # the same again in double precision
         context = min(CONTEXT, history)
         return cls(
             ObservationReference.fit(
-                _dense(arrays), METRIC_NAMES, profile_codes(arrays.profiles), *_calendar(corpus.start_seconds,
-                corpus.steps), (arrays.flags & STRIKE) != 0, windows=windows, context=context, horizon=horizon,
+                values, METRIC_NAMES, profiles, *_calendar(corpus.start_seconds,
+                corpus.steps), onsets, windows=windows, context=context, horizon=horizon,
                 seed=corpus.seed,
             )
         )  # fmt: skip

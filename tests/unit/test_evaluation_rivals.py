@@ -160,6 +160,9 @@ def test_the_oracle_of_real_data_is_refused(tiny_dataset):
     source, real = DatasetSource(dataset), dataset.manifest.model_copy(update={"source": {"kind": "csv"}})
     with pytest.raises(DatasetError, match="simulated"):
         make_rivals(["oracle"], source, real, manifest, LEVELS, START)
+    strange = replace(manifest, targets=("cpu_utilization", "uptime_seconds"))
+    with pytest.raises(UsageError, match="does not forecast uptime_seconds: leave it out"):
+        make_rivals(["reference"], source, dataset.manifest, strange, LEVELS, START)
     made = make_rivals(["naive", "oracle"], source, dataset.manifest, manifest, LEVELS, START)
     assert isinstance(made["oracle"], OracleRival)
     assert list(made) == ["naive", "oracle"]
