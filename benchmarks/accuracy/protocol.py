@@ -25,7 +25,7 @@ from fleetcast.training.plan import TrainPlan, make_plan
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 
 FLOOR = "residual_floor"
-PARTS = ("validation", "test")
+SCORED = 300  # servers at most, evenly spread; all are trained on
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ FLEET = Protocol("fleet", None, 96, QUANTILE_LEVELS, 18)
 
 
 class Bench:
-    """A dataset under a protocol, in memory once for all variants; scores what was trained on it."""
+    """A dataset under a protocol, its scored servers in memory once for all variants; scores what was trained on it."""
 
     def __init__(self, protocol: Protocol, data: str, part: str, capacities: dict[str, float] | None = None) -> None:
         """`capacities` are MHz by server, for the loss in MHz. Raises `UsageError` when the data is too short."""
@@ -56,7 +56,7 @@ class Bench:
         self.capacities = capacities
         dataset = Dataset.open(data)
         self.manifest = dataset.manifest
-        whole = arrays_from_dataset(dataset)
+        whole = spread(arrays_from_dataset(dataset), SCORED)
         back = protocol.horizon * protocol.windows
         self.fleet = whole if part == "test" else replace(whole, values=whole.values[:, : whole.steps - back])
         cut = self.fleet.steps - 1 - back
@@ -112,6 +112,14 @@ def in_megahertz(result: BacktestResult, capacities: dict[str, float]) -> dict[s
     loss = {name: 2 * float(size @ found.pinball[:, column].sum(axis=(1, 2))) for name, found in result.scores.items()}
     best = min(own for name, own in loss.items() if name != MODEL_NAME)
     return {"wql_mhz": loss[MODEL_NAME] / weight, "wql_mhz_to_best": loss[MODEL_NAME] / best}
+
+
+def spread(fleet: FleetArrays, most: int) -> FleetArrays:
+    """At most so many of the servers, evenly spread."""
+    total = len(fleet.servers)
+    if total <= most:
+        return fleet
+    return fleet.of_servers(np.linspace(0, total - 1, most).round().astype(int))
 
 
 def capacities_of(raw: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.accuracy import results
 from benchmarks.accuracy.__main__ import Length, experiment, main
-from benchmarks.accuracy.protocol import FLEET, VMS, Bench, MedianForecaster, Protocol, in_megahertz
+from benchmarks.accuracy.protocol import FLEET, VMS, Bench, MedianForecaster, Protocol, in_megahertz, spread
 from benchmarks.accuracy.training import train_members
 from benchmarks.accuracy.variants import CATALOGUE, chosen
 from fleetcast.errors import EvaluationError, UsageError
@@ -45,6 +45,14 @@ def test_parts_end_where_the_next_begins_and_training_ends_before_them(bench: Ca
     for one in (validation, test):
         assert one.plan(0).cutoff == one.cutoff == one.fleet.time_at(one.fleet.steps - 1 - step)
     assert (VMS.horizon, VMS.windows, len(VMS.levels), FLEET.horizon) == (48, 18, 9, 96)
+
+
+def test_servers_of_a_large_fleet_are_scored_evenly_spread(bench: Callable[[str], Bench]) -> None:
+    fleet = bench("test").fleet
+    assert spread(fleet, 9) is fleet
+    some = spread(fleet, 3)
+    assert some.servers == (fleet.servers[0], fleet.servers[4], fleet.servers[8])
+    np.testing.assert_array_equal(some.values[1], fleet.values[4])
 
 
 def test_a_run_is_kept_resumed_and_shown(bench: Callable[[str], Bench], tmp_path: Path) -> None:
