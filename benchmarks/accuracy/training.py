@@ -15,6 +15,7 @@ import torch
 from benchmarks.accuracy.variants import Variant
 from fleetcast.model.bundle import Bundle
 from fleetcast.model.manifest import BundleManifest
+from fleetcast.training.checkpoint import AVERAGE, part, snapshot
 from fleetcast.training.loaders import make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan
@@ -63,8 +64,7 @@ class EpochKeeper(pl.Callback):
         """Keep a copy where it counts."""
         assert isinstance(pl_module, ForecastModule)
         if pl_module.end_epoch() or not self.best:
-            state = pl_module.average.module.state_dict()
-            self.weights = {name: tensor.detach().clone() for name, tensor in state.items()}
+            self.weights = part(snapshot(pl_module, trainer.optimizers[0])[0], AVERAGE)
 
 
 class OriginalUnits:

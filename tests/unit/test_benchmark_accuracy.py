@@ -13,7 +13,7 @@ from benchmarks.accuracy import results
 from benchmarks.accuracy.__main__ import Length, experiment, main
 from benchmarks.accuracy.protocol import FLEET, VMS, Bench, MedianForecaster, Protocol, in_megahertz, spread
 from benchmarks.accuracy.training import train_members
-from benchmarks.accuracy.variants import CATALOGUE, chosen
+from benchmarks.accuracy.variants import CATALOGUE, Variant, chosen
 from fleetcast.errors import EvaluationError, UsageError
 from fleetcast.evaluation.backtest import run_backtest
 from fleetcast.evaluation.rivals import UNTRAINED
@@ -31,7 +31,10 @@ def bench(tiny_dataset: Path) -> Callable[[str], Bench]:
 def test_every_variant_but_the_default_changes_the_plan_and_can_be_had(bench: Callable[[str], Bench]) -> None:
     plan = bench("validation").plan(0)
     same = [variant.name for variant in CATALOGUE if variant.describe(plan) == CATALOGUE[0].describe(plan)]
-    assert same == ["default", "context_288", "hidden_32"]
+    assert same[0] == "default"
+    assert all(name.startswith(("context_", "hidden_", "batch_")) for name in same[1:]), (
+        "a size may be the preset's own"
+    )
     assert {variant.name for variant in chosen("no_anchors, default")} == {"default", "no_anchors"}
     with pytest.raises(UsageError, match="unknown variant 'magic'; there are default, no_day_lags"):
         chosen("magic")
@@ -56,8 +59,8 @@ def test_servers_of_a_large_fleet_are_scored_evenly_spread(bench: Callable[[str]
 
 
 def test_a_run_is_kept_resumed_and_shown(bench: Callable[[str], Bench], tmp_path: Path) -> None:
-    path, variants = tmp_path / "results.jsonl", chosen("default,context_288,original_units")
-    experiment([bench("validation")], [variants[0], variants[2]], [0], path, QUICK)
+    path, variants = tmp_path / "results.jsonl", chosen("default,original_units")
+    experiment([bench("validation")], [variants[0], Variant(name="nothing", what="nothing")], [0], path, QUICK)
     first = path.read_text()
     assert len(first.splitlines()) == 1, "a variant that changes nothing is not trained"
     path.write_text(first + first[:40])  # killed while it wrote by other means
