@@ -10,6 +10,7 @@ small fleets and says nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -97,7 +98,7 @@ def main() -> None:
         quantiles["model"] = bundle_quantiles(options.model, arrays, plan)
     quantiles |= {"reference": learnt, "oracle": oracle.quantiles}
     risks = {"reference": learnt_risk, "oracle": oracle.probability}
-    finish(report(plan, truth, quantiles, happened, risks, oracle, seconds), options.quick)
+    finish(report(plan, arrays.profiles, truth, quantiles, happened, risks, oracle, seconds), options.quick)
 
 
 def rival(name: str, arrays: SimulatedArrays, plan: Plan) -> Floats:
@@ -153,8 +154,8 @@ def calendar(market: MarketTime) -> tuple[Floats, npt.NDArray[np.int64], npt.NDA
 
 
 def report(
-    plan: Plan, truth: Floats, quantiles: dict[str, Floats], happened: npt.NDArray[np.bool_], risks: dict[str, Floats],
-    oracle: OracleForecast, seconds: dict[str, float],
+    plan: Plan, server_profiles: Sequence[str], truth: Floats, quantiles: dict[str, Floats],
+    happened: npt.NDArray[np.bool_], risks: dict[str, Floats], oracle: OracleForecast, seconds: dict[str, float],
 ) -> dict[str, object]:  # fmt: skip
     """Print the tables; returns the line of JSON."""
     losses = {
@@ -175,7 +176,9 @@ def report(
         for name in ("reference", "model")
         if name in losses
     }
+    profiles = by_profile(server_profiles, truth, quantiles)
     print_losses(losses, relative, bands)
+    print_profiles(profiles)
     incidents = {name: incident_scores(risk, happened) for name, risk in risks.items()}
     print_incidents(incidents)
     return {
@@ -190,14 +193,37 @@ def report(
         "rounds": 1,
         "spread": {"oracle_median_standard_error": float(oracle.quantile_error[..., 3].mean())},
         "weighted_quantile_loss": {name: dict(zip(DEFAULT_TARGETS, own, strict=True)) for name, own in losses.items()},
+        "relative_to_floor": relative,
         "coverage_80": bands,
+        "coverage_80_by_profile": profiles,
         "reachable": dict(zip(DEFAULT_TARGETS, closed["reference"], strict=True)),
+        "closes_overall": overall(relative),
         "model_closes": dict(zip(DEFAULT_TARGETS, closed.get("model", ()), strict=False)),
         "incidents": incidents,
         "cases": int(happened.shape[0] * happened.shape[1]),
         "oracle_samples": plan.samples,
         "reference_windows": plan.windows,
         "seconds": seconds,
+    }
+
+
+def overall(relative: dict[str, float]) -> dict[str, float]:
+    """(rival - own) / (rival - oracle) in geometric means over the metrics, the rival being the best one in these."""
+    best = min(relative[name] for name in BASELINES)
+    names = [name for name in ("reference", "model") if name in relative]
+    return {name: (best - relative[name]) / (best - relative["oracle"]) for name in names}
+
+
+def by_profile(profiles: Sequence[str], truth: Floats, quantiles: dict[str, Floats]) -> dict[str, dict[str, float]]:
+    """Share of a profile's points, over all metrics, within the 80 % band, by forecaster and profile."""
+    rows = {name: np.array([one == name for one in profiles]) for name in sorted(set(profiles))}
+    names = [name for name in ("model", "reference", "oracle") if name in quantiles]
+    return {
+        name: {
+            profile: coverage(truth[:, own], quantiles[name][:, own][..., 1], quantiles[name][:, own][..., -2])
+            for profile, own in rows.items()
+        }
+        for name in names
     }
 
 
@@ -221,6 +247,13 @@ def print_losses(losses: dict[str, list[float]], relative: dict[str, float], ban
     table = Table("weighted quantile loss", *DEFAULT_TARGETS, "to floor", "in 80 % band")
     for name, own in losses.items():
         table.add_row(name, *(f"{one:.4f}" for one in own), f"{relative[name]:.3f}", f"{100 * bands[name]:.1f} %")
+    Console(width=140).print(table)
+
+
+def print_profiles(profiles: dict[str, dict[str, float]]) -> None:
+    table = Table("points in the 80 % band", *next(iter(profiles.values())))
+    for name, shares in profiles.items():
+        table.add_row(name, *(f"{100 * share:.1f} %" for share in shares.values()))
     Console(width=140).print(table)
 
 

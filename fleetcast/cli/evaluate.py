@@ -41,6 +41,9 @@ def backtest(
         None,
         help="Between commas: untrained (the default), its names, lightgbm, auto_theta, oracle, reference, none.",
     ),
+    reference_windows: int = typer.Option(
+        1_000_000, min=1, help="Windows of a simulated corpus that the rival `reference` learns on."
+    ),
     trained_on: str | None = typer.Option(None, help="The dataset that the bundle was trained on, if another one."),
     unseen: bool = typer.Option(False, help="Score only servers that training never saw."),
     as_json: bool = JSON_OPTION,
@@ -48,14 +51,24 @@ def backtest(
     """Forecast rolling origins after the bundle's cutoff and score them beside rivals."""
     levels, names = parse_numbers(quantiles), parse_words(rivals)
     report = run_report(
-        model, data, out, parse_count(windows), stride, levels, purge, names, trained_on=trained_on, unseen=unseen
+        model,
+        data,
+        out,
+        parse_count(windows),
+        stride,
+        levels,
+        purge,
+        names,
+        reference_windows=reference_windows,
+        trained_on=trained_on,
+        unseen=unseen,
     )
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
         from fleetcast.evaluation.report import tables
 
-        Console(width=140).print(tables(report))
+        Console(width=160).print(tables(report))
         say(f"report, figures and forecasts: {out}")
 
 
@@ -69,6 +82,7 @@ def run_report(
     purge: int | None = None,
     rivals: tuple[str, ...] | None = None,
     *,
+    reference_windows: int = 1_000_000,
     trained_on: str | None = None,
     unseen: bool = False,
 ) -> BacktestReport:
@@ -94,7 +108,7 @@ def run_report(
     source = DatasetSource(dataset, unseen_only(seen) if unseen else None)
     origins = rolling_origins(source.start, source.steps, manifest.horizon, windows, stride, manifest.cutoff, purge)
     fitted = source if learnt is None else DatasetSource(learnt)
-    made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], say)
+    made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], reference_windows, say)
     scorings = make_scorings(names, source, origins)
     if chosen == checked_levels(manifest.levels):
         scorings.insert(0, _incident_scoring(forecaster, dataset))

@@ -2,6 +2,9 @@
 
 `python auto_theta.py IN.npz OUT.npz` reads `past` [series, time] without gaps, `horizon`, `levels` and `season`, and
 writes `quantiles` [series, step, level]. It is run by path and imports nothing of FleetCast.
+
+statsforecast 2.1.1 adds the seasonal part to the residuals of a seasonally adjusted series before it takes their
+spread, so that its bands are as wide as the season; it is taken off again here.
 """
 
 from __future__ import annotations
@@ -18,11 +21,18 @@ def main() -> None:
     """Forecast one series after another."""
     given = np.load(sys.argv[1])
     levels, horizon = given["levels"], int(given["horizon"])
-    model = importlib.import_module("statsforecast.models").AutoTheta(
-        season_length=int(given["season"]), decomposition_type="additive"
-    )
     wanted = sorted({width(level) for level in levels} - {0})
-    found = [of(model.forecast(y=series, h=horizon, level=wanted), levels) for series in given["past"].astype(float)]
+    found = []
+    for series in given["past"].astype(float):
+        model = (
+            importlib.import_module("statsforecast.models")
+            .AutoTheta(season_length=int(given["season"]), decomposition_type="additive")
+            .fit(series)
+        )
+        if model.model_.get("decompose"):
+            season = np.asarray(model.model_["seas_forecast"]["mean"])  # the last one; all are alike
+            model.model_["residuals"] -= season[np.arange(-len(series), 0) % len(season)]
+        found.append(of(model.predict(h=horizon, level=wanted), levels))
     np.savez(sys.argv[2], quantiles=np.stack(found).astype(np.float32))
 
 

@@ -5,6 +5,7 @@ A server is the unit that is drawn: its windows and metrics stay together, since
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,13 +50,8 @@ def resample(
     """Sums over `draws` samples of servers with replacement, all [server, metric] at the same draws; seeded."""
     names = list(loss)
     columns = [*(loss[name] for name in names), *(scaled[name] for name in names), weight, windows]
-    matrix, servers = np.concatenate(columns, axis=1), len(weight)
-    random, found = np.random.default_rng(SEED), np.empty((draws, matrix.shape[1]))
-    for first in range(0, draws, BLOCK):
-        size = min(BLOCK, draws - first)
-        picked = random.integers(servers, size=(size, servers)) + servers * np.arange(size)[:, None]
-        counts = np.bincount(picked.ravel(), minlength=size * servers).reshape(size, servers)
-        found[first : first + size] = counts.astype(np.float64) @ matrix
+    matrix = np.concatenate(columns, axis=1)
+    found = np.concatenate([counts @ matrix for counts in draws_of(len(weight), draws)])
     parts = np.split(found, len(columns), axis=1)
     count = len(names)
     return Resampled(
@@ -64,6 +60,15 @@ def resample(
         parts[-2],
         parts[-1],
     )
+
+
+def draws_of(servers: int, draws: int = DRAWS) -> Iterator[Floats]:
+    """How often each server is drawn, [draw, server], `BLOCK` draws at a time; the same ones for so many servers."""
+    random = np.random.default_rng(SEED)
+    for first in range(0, draws, BLOCK):
+        size = min(BLOCK, draws - first)
+        picked = random.integers(servers, size=(size, servers)) + servers * np.arange(size)[:, None]
+        yield np.bincount(picked.ravel(), minlength=size * servers).reshape(size, servers).astype(np.float64)
 
 
 def interval(draws: Floats) -> tuple[float, float] | None:

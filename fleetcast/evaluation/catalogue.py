@@ -8,7 +8,7 @@ from datetime import datetime
 from fleetcast.dataset.manifest import Manifest
 from fleetcast.errors import UsageError
 from fleetcast.evaluation.gradient import GradientRival
-from fleetcast.evaluation.limits import OracleRival, ReferenceRival
+from fleetcast.evaluation.limits import REFERENCE_WINDOWS, OracleRival, ReferenceRival
 from fleetcast.evaluation.protocol import ForecasterManifest, Rival, Scoring
 from fleetcast.evaluation.rivals import ORACLE, REFERENCE, UNTRAINED
 from fleetcast.evaluation.sampled import SampledRival, auto_theta_command
@@ -38,6 +38,7 @@ def make_rivals(
     model: ForecasterManifest,
     levels: Sequence[float],
     first_origin: datetime,
+    reference_windows: int = REFERENCE_WINDOWS,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Rival]:
     """The rivals of these names, ready to forecast; those that learn are fitted up to the model's cutoff.
@@ -49,6 +50,7 @@ def make_rivals(
         model: tells what is forecast, and the cutoff.
         levels: quantile levels that are scored.
         first_origin: the first origin that is scored.
+        reference_windows: windows that the reference learns on.
         say: is told what takes long.
 
     Raises:
@@ -64,9 +66,11 @@ def make_rivals(
         if ORACLE in names:
             rivals[ORACLE] = OracleRival(spec)
         if REFERENCE in names:
-            say("fitting the observations-only reference on a simulated corpus (minutes)")
+            say(f"fitting the observations-only reference on {reference_windows:,} windows of a simulated corpus")
             history = int((first_origin - dataset.start).total_seconds()) // dataset.step_seconds + 1
-            rivals[REFERENCE] = ReferenceRival.fit(spec, frozen_evaluation().corpus, model.horizon, history)
+            rivals[REFERENCE] = ReferenceRival.fit(
+                spec, frozen_evaluation().corpus, tuple(model.targets), model.horizon, history, reference_windows
+            )
     return rivals
 
 

@@ -8,16 +8,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fleetcast.evaluation.incident_section import IncidentRow, IncidentSection
-from fleetcast.evaluation.wording import number
+from fleetcast.evaluation.wording import interval, number
 
 FIGURE = "reliability.png"
 HEADINGS = (
     "incident within",
     "forecaster",
     "AUPRC",
+    "95 %",
     "Brier skill",
+    "95 %",
     "slope",
     "recall",
+    "95 %",
     "precision",
     "lead, median",
     "lead, 10 %",
@@ -53,7 +56,8 @@ def paragraphs(section: IncidentSection) -> list[str]:
         lines.append(f"- levels flap {section.flaps:.3f} times a server-day, with hysteresis {section.flaps_held:.3f}")
     note = (
         f"Recall, precision and leads are at {section.false_rate:g} false alerts per server-day or just below, with at "
-        "least 15 min of lead. AUPRC of a score that knows nothing is the prevalence. A slope of 1 is right."
+        "least 15 min of lead. AUPRC of a score that knows nothing is the prevalence. A slope of 1 is right. "
+        "95 %: bootstrap over servers, each draw with a threshold of its own."
     )
     return ["\n".join(lines), note]
 
@@ -81,9 +85,12 @@ def cells(row: IncidentRow) -> list[str]:
         row.horizon,
         row.forecaster,
         number(row.auprc, 3),
+        interval(row.auprc_interval, 2),
         number(row.brier_skill, 3),
+        interval(row.brier_skill_interval, 2),
         number(row.slope, 2),
         number(row.recall, 2),
+        interval(row.recall_interval, 2),
         number(row.precision, 2),
         _hours(row.lead_median_s),
         _hours(row.lead_p10_s),

@@ -79,6 +79,19 @@ def reliability(probability: Doubles, happened: Flags) -> list[tuple[float, floa
 
 
 @dataclass(frozen=True)
+class ServerAlerts:
+    """Counts of `alert_scores` by server, all [server], and the leads of the detected events in seconds."""
+
+    events: npt.NDArray[np.int64]
+    detected: npt.NDArray[np.int64]
+    true_alerts: npt.NDArray[np.int64]
+    false_alerts: npt.NDArray[np.int64]
+    late_alerts: npt.NDArray[np.int64]
+    days: Doubles
+    leads: Doubles
+
+
+@dataclass(frozen=True)
 class AlertScores:
     """What alerts were worth. `events` are distinct incidents that could have been alerted on with the lead asked for.
 
@@ -121,7 +134,18 @@ def alert_scores(
     uncensored origin lies so far before it. A case stands for the time up to the next origin, at most the horizon:
     that is what server-days are counted in.
     """
-    known = ~censored
+    found = alerts_by_server(alerts, ahead, censored, steps, horizon)
+    return AlertScores(
+        int(found.events.sum()), int(found.detected.sum()), int(found.true_alerts.sum()),
+        int(found.false_alerts.sum()), int(found.late_alerts.sum()), float(found.days.sum()), found.leads,
+    )  # fmt: skip
+
+
+def alerts_by_server(
+    alerts: Flags, ahead: npt.NDArray[np.int64], censored: Flags, steps: npt.NDArray[np.int64], horizon: int
+) -> ServerAlerts:
+    """The counts of `alert_scores` of each server."""
+    known, total = ~censored, alerts.shape[1]
     soon = (ahead > 0) & (ahead <= horizon)
     useful = soon & (ahead >= LEAD_STEPS) & known
     rows, servers = np.nonzero(useful)
@@ -130,17 +154,17 @@ def alert_scores(
     lead = np.zeros(len(identities))
     warned = alerts[rows, servers]
     np.maximum.at(lead, of.ravel()[warned], ahead[rows, servers][warned])
-    counts = {"true": 0, "late": 0, "false": 0}
+    counts = {kind: np.zeros(total, np.int64) for kind in ("true", "late", "false")}
     for server in np.flatnonzero((alerts & known).any(axis=0)):
         at = np.flatnonzero(alerts[:, server] & known[:, server])
         for run in np.split(at, np.flatnonzero(np.diff(steps[at]) > horizon) + 1):
             kind = "true" if useful[run, server].any() else "late" if soon[run, server].any() else "false"
-            counts[kind] += 1
+            counts[kind][server] += 1
     stride = int(np.diff(steps).min()) if len(steps) > 1 else horizon
-    days = float(known.sum()) * min(stride, horizon) / STEPS_PER_DAY
-    return AlertScores(
-        len(identities), int((lead > 0).sum()), counts["true"], counts["false"], counts["late"], days,
-        lead[lead > 0] * STEP_SECONDS,
+    days = known.sum(axis=0) * (min(stride, horizon) / STEPS_PER_DAY)
+    return ServerAlerts(
+        np.bincount(identities[:, 0], minlength=total), np.bincount(identities[lead > 0, 0], minlength=total),
+        counts["true"], counts["false"], counts["late"], days, lead[lead > 0] * STEP_SECONDS,
     )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
+from fleetcast.evaluation.figures import Interval
+from fleetcast.evaluation.incident_bootstrap import incident_intervals
 from fleetcast.evaluation.incident_cases import IncidentCases
 from fleetcast.evaluation.incident_scores import (
     alert_scores,
@@ -53,6 +55,9 @@ class IncidentRow(BaseModel):
     lead_median_s: float | None
     lead_p10_s: float | None
     false_per_server_day: float | None
+    auprc_interval: Interval | None = Field(None, description="95 % bootstrap interval over servers")
+    brier_skill_interval: Interval | None = Field(None, description="95 % bootstrap interval over servers")
+    recall_interval: Interval | None = Field(None, description="the same, the threshold found anew in each draw")
 
 
 class IncidentScope(BaseModel):
@@ -172,6 +177,10 @@ def _row(
     alerts = np.nan_to_num(scores, nan=-np.inf) >= threshold
     found = alert_scores(alerts, cases.ahead, censored, steps, horizon)
     leads = found.leads
+    by_name = np.argsort(np.array(cases.servers, dtype=object), kind="stable")  # draws do not depend on the order
+    intervals = incident_intervals(
+        scores[:, by_name], cases.ahead[:, by_name], censored[:, by_name], steps, horizon, false_rate, threshold
+    )
     return IncidentRow(
         horizon=name,
         forecaster=who,
@@ -186,6 +195,9 @@ def _row(
         lead_median_s=float(np.median(leads)) if len(leads) else None,
         lead_p10_s=float(np.quantile(leads, 0.1)) if len(leads) else None,
         false_per_server_day=_number(found.false_rate),
+        auprc_interval=intervals.auprc,
+        brier_skill_interval=intervals.brier_skill if probable else None,
+        recall_interval=intervals.recall,
     )
 
 

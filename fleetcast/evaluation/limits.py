@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fleetcast.contract.metrics import METRIC_NAMES
+from fleetcast.contract.metrics import DEFAULT_TARGETS, METRIC_NAMES
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY, STEPS_PER_HOUR, profile_codes
 from fleetcast.errors import EvaluationError, LeakageError, UsageError
 from fleetcast.simulate.calendar import market_time
@@ -60,31 +60,40 @@ class ReferenceRival:
 
     @classmethod
     def fit(
-        cls, spec: FleetSpec, corpus: FleetSpec, horizon: int, history: int, windows: int = REFERENCE_WINDOWS
+        cls,
+        spec: FleetSpec,
+        corpus: FleetSpec,
+        metrics: Sequence[str],
+        horizon: int,
+        history: int,
+        windows: int = REFERENCE_WINDOWS,
     ) -> ReferenceRival:
         """Fit on a corpus, for a fleet of `spec` whose first origin has `history` steps up to it.
 
-        Raises `LeakageError` when the corpus is of the fleet's own seed, `UsageError` when the history is too short.
+        Raises `LeakageError` when the corpus is of the fleet's own seed, `UsageError` when the history is too short,
+        the reference does not forecast one of the metrics, or a length is out of range.
         """
+        strange = [metric for metric in metrics if metric not in DEFAULT_TARGETS]
+        if strange:
+            raise UsageError(f"the reference does not forecast {', '.join(strange)}: leave it out of the rivals")
         if corpus.seed == spec.seed:
             raise LeakageError(f"the reference's corpus has the seed {spec.seed} of the fleet that is to be scored")
         if history < STEPS_PER_DAY:
             raise UsageError(f"the reference reads at least a day, the first origin has {history} steps up to it")
         arrays, _ = simulate_arrays(World(corpus), range(corpus.servers))
+        values, profiles, onsets = _dense(arrays), profile_codes(arrays.profiles), (arrays.flags & STRIKE) != 0
+        del arrays  # the same again in double precision
         context = min(CONTEXT, history)
         return cls(
             ObservationReference.fit(
-                _dense(arrays), METRIC_NAMES, profile_codes(arrays.profiles), *_calendar(corpus.start_seconds,
-                corpus.steps), (arrays.flags & STRIKE) != 0, windows=windows, context=context, horizon=horizon,
+                values, METRIC_NAMES, profiles, *_calendar(corpus.start_seconds,
+                corpus.steps), onsets, windows=windows, context=context, horizon=horizon,
                 seed=corpus.seed,
             )
         )  # fmt: skip
 
     def quantiles(self, past: FleetArrays, metrics: Sequence[str], horizon: int, levels: Sequence[float]) -> Floats:
         """As `Rival`."""
-        strange = [metric for metric in metrics if metric not in self.learner.targets]
-        if strange:
-            raise UsageError(f"the reference does not forecast {', '.join(strange)}: leave it out of the rivals")
         steps = min(past.steps, CONTEXT)
         recent = past.slice(past.steps - steps, past.steps)
         found, _ = self.learner.predict(

@@ -17,6 +17,7 @@ from fleetcast.evaluation.backtest import MODEL_NAME, BacktestResult
 from fleetcast.evaluation.fans import sample_fans
 from fleetcast.evaluation.figures import BacktestReport
 from fleetcast.evaluation.plots import calibration_figure, horizon_figure
+from fleetcast.evaluation.profiles import coverage_table
 from fleetcast.evaluation.protocol import Forecaster, Scoring
 from fleetcast.evaluation.source import ArraysSource, FleetSource
 from fleetcast.evaluation.summary import summarise
@@ -65,6 +66,9 @@ def tables(report: BacktestReport) -> Group:
         parts.append(_rich_table(wording.title(scope), headings, shown, bold))
     compared = [wording.comparison_cells(item) for item in report.comparisons]
     parts.append(_rich_table(None, wording.COMPARISON_HEADINGS, compared))
+    headings, covered = coverage_table(report)
+    if covered:
+        parts.append(_rich_table("points in the 80 % band by profile", headings, covered))
     for section in report.sections:
         parts += [Text(line) for line in section.text]
         parts.append(_rich_table(section.title, section.headings, section.rows))
@@ -79,6 +83,9 @@ def markdown(report: BacktestReport) -> str:
     lines += _markdown_table(
         wording.COMPARISON_HEADINGS, [wording.comparison_cells(item) for item in report.comparisons]
     )
+    headings, covered = coverage_table(report)
+    if covered:
+        lines += ["", "## Points in the 80 % band by profile", "", *_markdown_table(headings, covered)]
     for scope in report.scopes:
         rows = report.rows_of(scope.metric)
         lines += ["", f"## {wording.title(scope)}", ""]

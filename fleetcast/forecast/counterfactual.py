@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleetcast.contract.metrics import metric as contract_metric
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_HOUR
 from fleetcast.errors import UsageError
-from fleetcast.forecast.edits import Edit, apply_edits
+from fleetcast.forecast.edits import Edit, Shift, apply_edits
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.windows.arrays import FleetArrays
@@ -135,7 +135,7 @@ def one_server(fleet: FleetArrays, server: str) -> FleetArrays:
     return fleet.of_servers([fleet.servers.index(server)])
 
 
-def recent(metric: str, origin: datetime, hours: float, to: str | float) -> Edit:
+def recent(metric: str, origin: datetime, hours: float, to: str | float | Shift) -> Edit:
     """The edit of a metric's last `hours` up to the origin."""
     steps = max(round(hours * STEPS_PER_HOUR), 1)
     first = origin - timedelta(seconds=STEP_SECONDS * (steps - 1))

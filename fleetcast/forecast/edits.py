@@ -17,12 +17,21 @@ from fleetcast.errors import UsageError
 from fleetcast.windows.arrays import FleetArrays
 
 Floats = npt.NDArray[np.float32]
+Named = Literal["day_before", "median", "usual"]
+
+
+class Shift(BaseModel):
+    """So much is added to each sample, which stays within the metric's hard range."""
+
+    model_config = ConfigDict(frozen=True)
+
+    by: float = Field(description="in the metric's unit")
 
 
 class Edit(BaseModel):
     """Samples of one metric, from `first` to `last` inclusive, replaced; a step without a sample stays without.
 
-    `to` is a value in the metric's unit, or one of
+    `to` is a value in the metric's unit, a `Shift`, or one of
 
     - `day_before`: the sample 24 h earlier;
     - `median`: the median of the history before `first`;
@@ -36,7 +45,7 @@ class Edit(BaseModel):
     metric: str
     first: datetime = Field(description="with a time zone, on the 5-minute grid")
     last: datetime = Field(description="with a time zone, on the 5-minute grid")
-    to: Literal["day_before", "median", "usual"] | float
+    to: Named | float | Shift
 
 
 def apply_edits(history: FleetArrays, edits: Sequence[Edit], origin: datetime) -> Floats:
@@ -50,7 +59,7 @@ def apply_edits(history: FleetArrays, edits: Sequence[Edit], origin: datetime) -
         begin, end = _steps(history, edit, origin)
         column = history.metrics.index(edit.metric)
         series = history.values[0, :, column]
-        level = _level(series, begin, end, edit.to)
+        level = _shifted(series[begin:end], edit) if isinstance(edit.to, Shift) else _level(series, begin, end, edit.to)
         kept = np.isnan(series[begin:end]) | np.isnan(level)
         values[0, begin:end, column] = np.where(kept, series[begin:end], level)
     return values
@@ -68,7 +77,9 @@ def _steps(history: FleetArrays, edit: Edit, origin: datetime) -> tuple[int, int
             "only the past can have been otherwise"
         )
     low, high = contract_metric(edit.metric).hard
-    if not isinstance(edit.to, str) and not (math.isfinite(edit.to) and low <= edit.to <= high):
+    if isinstance(edit.to, Shift) and not math.isfinite(edit.to.by):
+        raise UsageError(f"{edit.metric} cannot be moved by {edit.to.by:g}")
+    if isinstance(edit.to, float) and not (math.isfinite(edit.to) and low <= edit.to <= high):
         raise UsageError(f"{edit.metric} cannot be {edit.to:g}: the contract has {low:g} to {high:g}")
     begin, end = history.index_of(edit.first), history.index_of(edit.last) + 1
     if begin >= end:
@@ -79,6 +90,13 @@ def _steps(history: FleetArrays, edit: Edit, origin: datetime) -> tuple[int, int
             f"from {origin.isoformat()} reads"
         )
     return begin, end
+
+
+def _shifted(samples: Floats, edit: Edit) -> Floats:
+    """Samples moved by the edit's shift, within the metric's hard range."""
+    assert isinstance(edit.to, Shift)
+    low, high = contract_metric(edit.metric).hard
+    return np.asarray(np.clip(samples + np.float32(edit.to.by), low, high), np.float32)
 
 
 def _level(series: Floats, begin: int, end: int, to: str | float) -> Floats:

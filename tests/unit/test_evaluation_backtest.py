@@ -262,6 +262,7 @@ def test_the_report_is_written_whole(tmp_path):
         assert "runs/a" in shown
         assert "of a kind" in shown
         assert "50 % of them unseen" in shown
+        assert "oints in the 80 % band by profile" in shown
         for row in report.rows:
             assert row.forecaster in shown
             assert f"{row.wql:.4f}" in shown

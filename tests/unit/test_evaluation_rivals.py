@@ -132,18 +132,18 @@ def test_the_reference_forecasts_from_what_it_may_see(tiny_dataset):
     fleet = arrays_from_dataset(Dataset.open(tiny_dataset))
     spec, at = FleetSpec(servers=9, hours=96, seed=11), fleet.steps - 1 - HORIZON
     with pytest.raises(LeakageError, match="seed 11"):
-        ReferenceRival.fit(spec, spec, HORIZON, at)
+        ReferenceRival.fit(spec, spec, METRICS, HORIZON, at)
     with pytest.raises(UsageError, match="a day"):
-        ReferenceRival.fit(spec, spec.model_copy(update={"seed": 5}), HORIZON, 100)
+        ReferenceRival.fit(spec, spec.model_copy(update={"seed": 5}), METRICS, HORIZON, 100)
     corpus = spec.model_copy(update={"seed": 5, "hours": 60.0})
-    rival = ReferenceRival.fit(spec, corpus, HORIZON, 300, windows=1024)
+    rival = ReferenceRival.fit(spec, corpus, METRICS, HORIZON, 300, windows=1024)
     found = rival.quantiles(fleet.until(at), DEFAULT_TARGETS, HORIZON, LEVELS)
     assert found.shape == (9, len(DEFAULT_TARGETS), HORIZON, 3)
     assert np.isfinite(found).all()
     later = changed_after(fleet, at).until(at)
     np.testing.assert_array_equal(rival.quantiles(later, DEFAULT_TARGETS, HORIZON, LEVELS), found)
     with pytest.raises(UsageError, match="uptime"):
-        rival.quantiles(fleet.until(at), ("uptime",), HORIZON, LEVELS)
+        ReferenceRival.fit(spec, corpus, ("cpu_utilization", "uptime_seconds"), HORIZON, 300)
 
 
 def test_rivals_are_named_in_groups_or_one_by_one():
@@ -160,6 +160,9 @@ def test_the_oracle_of_real_data_is_refused(tiny_dataset):
     source, real = DatasetSource(dataset), dataset.manifest.model_copy(update={"source": {"kind": "csv"}})
     with pytest.raises(DatasetError, match="simulated"):
         make_rivals(["oracle"], source, real, manifest, LEVELS, START)
+    strange = replace(manifest, targets=("cpu_utilization", "uptime_seconds"))
+    with pytest.raises(UsageError, match="does not forecast uptime_seconds: leave it out"):
+        make_rivals(["reference"], source, dataset.manifest, strange, LEVELS, START)
     made = make_rivals(["naive", "oracle"], source, dataset.manifest, manifest, LEVELS, START)
     assert isinstance(made["oracle"], OracleRival)
     assert list(made) == ["naive", "oracle"]

@@ -96,3 +96,14 @@ def test_without_its_environment_the_way_to_it_is_told() -> None:
 def test_auto_theta_forecasts() -> None:
     _, section = run(make_fleet(1), auto_theta_command())
     assert all(row["wql"] > 0 for row in section.data["rows"])
+
+
+@pytest.mark.skipif(not sampled.PYTHON.exists(), reason="needs `make peers-stats`")
+def test_the_bands_of_auto_theta_are_as_wide_as_the_noise_not_as_the_season() -> None:
+    fleet, time = make_fleet(1), np.arange(700)
+    noise = 0.02 * np.random.default_rng(0).standard_normal((700, 2))
+    fleet.values[0] = 0.3 + 0.1 * np.sin(time[:, None] * 2 * np.pi / 288) + noise
+    _, section = run(fleet, auto_theta_command())
+    for row in section.data["rows"]:
+        if row["forecaster"] == "other":
+            assert 2 * 1.28 * 0.02 < row["width_80"] < 0.1, "five times the noise; the season's spread is 0.18"

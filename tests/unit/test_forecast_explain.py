@@ -17,7 +17,7 @@ from fleetcast.errors import UsageError
 from fleetcast.forecast.attribution import attribute
 from fleetcast.forecast.counterfactual import counterfactual, recent, reforecast
 from fleetcast.forecast.drivers import rank_drivers
-from fleetcast.forecast.edits import Edit, apply_edits
+from fleetcast.forecast.edits import Edit, Shift, apply_edits
 from fleetcast.forecast.explain import explain
 from fleetcast.forecast.explain_figure import explanation_figure
 from fleetcast.forecast.explanation import Explanation
@@ -165,6 +165,19 @@ def test_edits_read_the_samples_as_they_came(fleet: FleetArrays) -> None:
     np.testing.assert_array_equal(found[:-12], series[:-12])
     usual = apply_edits(history, [recent("cpu_utilization", origin, 1, "usual")], origin)[0, -3, cpu(fleet)]
     assert usual == np.nanmedian(series[-3 - STEPS_PER_DAY :: -STEPS_PER_DAY])
+
+
+def test_a_shift_moves_what_was_and_stays_within_the_hard_range(fleet: FleetArrays) -> None:
+    forecaster, origin = Forecaster(bundle_of()), fleet.time_at(fleet.steps - 1)
+    values = fleet.values[:1].copy()
+    values[0, -4:, cpu(fleet)] = (0.05, 0.5, np.nan, 0.9)
+    history = forecaster.history(replace(fleet.of_servers([0]), values=values), origin)
+    for by, wanted in ((-0.2, (0.0, 0.3, np.nan, 0.7)), (0.0, (0.05, 0.5, np.nan, 0.9))):
+        found = apply_edits(history, [recent("cpu_utilization", origin, 4 / 12, Shift(by=by))], origin)
+        np.testing.assert_allclose(found[0, -4:, cpu(fleet)], wanted, atol=1e-6)
+        np.testing.assert_array_equal(found[0, :-4], history.values[0, :-4])
+    edit = recent("cpu_utilization", origin, 1, Shift(by=-0.2))
+    assert Edit.model_validate_json(edit.model_dump_json()) == edit
 
 
 def test_what_cannot_be_edited_is_refused_in_one_line(forecaster: Forecaster, fleet: FleetArrays) -> None:

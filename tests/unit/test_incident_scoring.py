@@ -208,7 +208,11 @@ def test_the_section_tells_the_model_beside_its_rivals_and_can_be_shown():
     assert section.row("8h", "oracle").auprc == 1
     assert section.row("8h", "oracle").recall == 1
     assert section.row("8h", "oracle").lead_median_s == 40 * 300
+    assert section.row("8h", "oracle").recall_interval == (1, 1)
     assert section.row("8h", "node mixin").brier is None
+    assert section.row("8h", "node mixin").brier_skill_interval is None
+    low, high = section.row("8h").auprc_interval
+    assert low <= section.row("8h").auprc <= high
     assert section.scopes[2].positives == 18
     assert section.scopes[2].events == 9
     assert "node mixin" in incident_markdown(section)

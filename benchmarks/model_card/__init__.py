@@ -1,0 +1,1 @@
+"""The model card: a page that is made of figures on disk and of nothing else."""
