@@ -19,7 +19,12 @@ from pydantic import BaseModel, Field
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from fleetcast.contract.thresholds import threshold_matrix
+from fleetcast.contract.vocabulary import STEPS_PER_HOUR, profile_codes
+from fleetcast.windows.arrays import FleetArrays
+
 CLIP = 1e-6
+STRUCK_STEPS = 24
 RIDGE = 2.0  # normal priors around slope 1, intercept 0
 SLOPES, REACHES = (0.3, 2.0), (0.0, 1.0)
 
@@ -60,6 +65,25 @@ class Dependencies:
         """Strength x probability of each upstream, [server, slot], of probabilities [server]; 0 where unknown."""
         said = np.append(np.nan_to_num(probabilities), 0.0)
         return np.asarray(said[self.sources] * self.strengths)
+
+
+def struck_for(fleet: FleetArrays, metrics: Sequence[str], limits: npt.NDArray[np.floating]) -> Doubles:
+    """Steps since each server became critical, [server]; 0 at the fleet's last step, NaN where it has not.
+
+    A server became critical at a step when a metric was at or above its critical limit there and none had been in the
+    hour before. Onsets more than `STRUCK_STEPS` ago do not count. `limits` [server, metric] are those of `metrics`;
+    other metrics have the profile's.
+    """
+    recent = fleet.slice(fleet.steps - STRUCK_STEPS - STEPS_PER_HOUR, fleet.steps)
+    watched = threshold_matrix(fleet.metrics)[profile_codes(fleet.profiles)].astype(np.float32)
+    for column, name in enumerate(metrics):
+        watched[:, fleet.metrics.index(name)] = limits[:, column]
+    critical = (recent.values >= watched[:, None]).any(axis=2)
+    counts = np.pad(np.cumsum(critical, axis=1), ((0, 0), (1, 0)))
+    before = counts[:, STEPS_PER_HOUR:-1] - counts[:, : -STEPS_PER_HOUR - 1]
+    begun = critical[:, STEPS_PER_HOUR:] & (before == 0)
+    since = begun[:, ::-1].argmax(axis=1).astype(np.float64)
+    return np.where(begun.any(axis=1), since, np.nan)
 
 
 def spread(own: Doubles, arriving: Doubles, parameters: Spread) -> Doubles:
