@@ -87,7 +87,7 @@ def collect(
         calibration: lines of the model's manifest.
         model: the fitted risk model of the bundle.
         labels: known incidents (schema `INCIDENTS`); without any, those that the metrics tell.
-        remediated: spans of remediation (schema `REMEDIATED`), censored.
+        remediated: spans of remediation (schema `REMEDIATIONS`), censored.
         topology: who depends on whom (schema `TOPOLOGY`); a chunk knows only the upstreams that are in it.
         rivals: functions of the samples up to an origin, the metrics and the limits.
 

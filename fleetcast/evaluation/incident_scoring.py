@@ -27,10 +27,21 @@ class IncidentScoring:
     """
 
     def __init__(
-        self, cutoff: datetime, calibration: Calibration | None, model: RiskModel | None, labels: pa.Table
+        self,
+        cutoff: datetime,
+        calibration: Calibration | None,
+        model: RiskModel | None,
+        labels: pa.Table,
+        remediations: pa.Table | None = None,
+        topology: pa.Table | None = None,
     ) -> None:
-        """Cutoff, lines and fitted risk model of the bundle; `labels` (schema `INCIDENTS`) are known incidents."""
+        """Cutoff, lines and fitted risk model of the bundle.
+
+        `labels` (schema `INCIDENTS`) are known incidents, `remediations` (schema `REMEDIATIONS`) censors, `topology`
+        (schema `TOPOLOGY`) says who depends on whom; upstreams may lie in other chunks.
+        """
         self.cutoff, self.calibration, self.model, self.labels = cutoff, calibration, model, labels
+        self.remediations, self.topology = remediations, topology
         self.parts: list[IncidentCases] = []
         self._found: IncidentSection | None = None
 

@@ -13,7 +13,7 @@ from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.evaluation.rivals import BaselineForecaster, BaselineManifest
 from fleetcast.model.baselines import BASELINES
 from fleetcast.risk.calibration import Calibration
-from fleetcast.risk.censoring import REMEDIATED
+from fleetcast.contract.schema import REMEDIATIONS
 from fleetcast.windows.arrays import FleetArrays
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -85,7 +85,7 @@ def test_labels_and_remediation_decide_what_is_learnt_from():
     times = {"precursor_start": START + 600 * STEP, "onset": START + 610 * STEP, "end": START + 630 * STEP}
     labels = pa.Table.from_pylist([label | times], schema=INCIDENTS)
     acted = {"server": "web2", "start": START + 605 * STEP, "end": START + 606 * STEP}
-    remediated = pa.Table.from_pylist([acted], schema=REMEDIATED)
+    remediated = pa.Table.from_pylist([acted], schema=REMEDIATIONS)
     windows = risk_windows(forecaster, fleet, origins(490, 600), labels, remediated)
     known = ~np.isnan(windows.outcomes[:, 2])
     assert np.nansum(windows.outcomes[:, 2]) == 1

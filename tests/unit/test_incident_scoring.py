@@ -22,7 +22,7 @@ from fleetcast.evaluation.incident_scores import (
 from fleetcast.evaluation.incident_scoring import IncidentScoring
 from fleetcast.evaluation.incident_section import incident_section
 from fleetcast.forecast.table import ForecastArrays
-from fleetcast.risk.censoring import REMEDIATED
+from fleetcast.contract.schema import REMEDIATIONS
 from fleetcast.risk.limits import critical_limits
 from fleetcast.windows.arrays import FleetArrays
 
@@ -81,7 +81,7 @@ def test_a_remediated_server_is_censored_unless_the_onset_came_first():
     fleet = fleet_of()
     spans = pa.Table.from_pylist(
         [{"server": name, "start": START + 405 * STEP, "end": START + 408 * STEP} for name in ("web0", "web1")],
-        schema=REMEDIATED,
+        schema=REMEDIATIONS,
     )
     cases = cases_at(fleet, 400, 415, 425, remediated=spans, labels=labels_of(("web1", 403, 404)))
     assert cases.censored[0].tolist() == [[True] * 3, [False] * 3, [False] * 3]
