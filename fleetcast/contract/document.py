@@ -157,9 +157,9 @@ def _other_tables() -> str:
         "## Other tables\n\nParquet keeps no whole seconds: time stamps are stored in milliseconds and read as"
         " seconds.\n\n"
         + _table(("table", "columns"), rows)
-        + "\n\nAll tables beside the samples are optional. A row of remediations.parquet is an action on a server, from its"
-        " begin to the end of its effect: an incident that was forecast and did not come then is neither a hit nor a"
-        " false alarm."
+        + "\n\nAll tables beside the samples are optional. A row of remediations.parquet is an action on a server, from"
+        " its begin to the end of its effect: an incident that was forecast and did not come then is neither a hit"
+        " nor a false alarm."
     )
 
 

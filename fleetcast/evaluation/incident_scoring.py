@@ -21,10 +21,7 @@ from fleetcast.windows.arrays import FleetArrays
 
 
 class IncidentScoring:
-    """Collects cases chunk by chunk (see `Scoring`).
-
-    What comes from upstream is left out, as in the service: a chunk does not know all upstreams of its servers.
-    """
+    """Collects cases chunk by chunk (see `Scoring`); what comes from upstream is added when all are there."""
 
     def __init__(
         self,
@@ -47,9 +44,8 @@ class IncidentScoring:
 
     def add(self, fleet: FleetArrays, forecasts: Sequence[ForecastArrays]) -> None:
         """As `Listener`."""
-        self.parts.append(
-            collect(fleet, forecasts, self.cutoff, self.calibration, self.model, self.labels, rivals=INCIDENT_RIVALS)
-        )
+        known = self.calibration, self.model, self.labels, self.remediations
+        self.parts.append(collect(fleet, forecasts, self.cutoff, *known, INCIDENT_RIVALS))
 
     def section(self) -> Section:
         """As `Scoring`."""
@@ -76,5 +72,7 @@ class IncidentScoring:
             shared = None if self.calibration is None else self.calibration.shared
             fitted = {} if self.model is None else self.model.horizons
             source = {name: "fitted model" if name in fitted else "line" for name in HORIZONS}
-            self._found = incident_section(IncidentCases.concat(self.parts), shared=shared, source=source)
+            cases = IncidentCases.concat(self.parts)
+            cases = cases.from_upstream(self.calibration, self.topology)
+            self._found = incident_section(cases, shared=shared, source=source)
         return self._found

@@ -23,7 +23,7 @@ from fleetcast.risk.incidents import in_incident, incidents_of, open_now, outcom
 from fleetcast.risk.learning import RiskSamples
 from fleetcast.risk.limits import Limits, server_limits
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
-from fleetcast.risk.spread import Dependencies, struck_for
+from fleetcast.risk.spread import Arriving, Dependencies, arriving, struck_for
 from fleetcast.windows.arrays import FleetArrays
 
 Doubles = npt.NDArray[np.float64]
@@ -72,14 +72,15 @@ class RiskWindows:
         events = {name: sum(part.events.get(name, 0) for part in parts) for name in HORIZONS}
         return replace(_joined(shifted), events=events)
 
-    def arriving(self, said: Doubles) -> Doubles:
-        """Strength x probability of each window's upstreams at the same origin, [window, slot]; 0 where unknown."""
+    def arriving(self, said: Doubles) -> Arriving:
+        """What comes from each window's upstreams at the same origin, of probabilities [window]."""
         keys = self.origins * (int(self.servers.max(initial=0)) + 1) + self.servers
         order = np.argsort(keys)
         wanted = self.origins[:, None] * (int(self.servers.max(initial=0)) + 1) + self.sources
         places = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
         found = (self.sources >= 0) & (keys[places] == wanted)
-        return np.where(found, np.nan_to_num(said[places]) * self.strengths, 0.0)
+        upstream = [np.where(found, one[places], np.nan) for one in (said, self.struck)]
+        return arriving(upstream[0], upstream[1], self.strengths)
 
     def samples(self) -> RiskSamples:
         """As a risk model learns from them."""

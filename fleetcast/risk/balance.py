@@ -73,7 +73,7 @@ _FACTS = (*(f"off_{far}" for far in EDGES[1:]), "odd", "like", "usual", *(f"clim
 
 
 def _log(series: Floats, name: str) -> Floats:
-    return np.log(np.maximum(series, 0) + np.float32(SMALLEST.get(name, SMALLEST_RATIO)))
+    return np.asarray(np.log(np.maximum(series, 0) + np.float32(SMALLEST.get(name, SMALLEST_RATIO))), np.float32)
 
 
 def _facts_of(ratio: Floats, halves: Floats) -> list[Floats]:
@@ -84,9 +84,7 @@ def _facts_of(ratio: Floats, halves: Floats) -> list[Floats]:
     off = [ratio[:, end - far : end - near].mean(axis=1) - middle for near, far in pairwise(EDGES)]
     at = end - STEPS_PER_DAY
     like = ratio[:, -BLOCK:].mean(axis=1) - ratio[:, max(at - BLOCK, 0) : at + BLOCK].mean(axis=1)
-    climbs = [
-        ratio[:, -steps // 2 :].mean(axis=1) - ratio[:, -steps : -steps // 2].mean(axis=1) for steps in CLIMBS
-    ]
+    climbs = [ratio[:, -steps // 2 :].mean(axis=1) - ratio[:, -steps : -steps // 2].mean(axis=1) for steps in CLIMBS]
     return [*off, ratio[:, -3:].mean(axis=1) / spread - middle / spread, like, middle, *climbs]
 
 
@@ -116,7 +114,7 @@ def _blocks(values: Floats) -> Floats:
     """Means of half hours counted back from the origin, [server, block, metric]."""
     count = values.shape[1] // BLOCK
     kept = values[:, values.shape[1] - count * BLOCK :]
-    return kept.reshape(len(values), count, BLOCK, values.shape[2]).mean(axis=2)
+    return np.asarray(kept.reshape(len(values), count, BLOCK, values.shape[2]).mean(axis=2), np.float32)
 
 
 def _median(values: Floats) -> Floats:

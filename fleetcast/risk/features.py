@@ -118,10 +118,10 @@ def _back(past: FleetArrays) -> tuple[list[str], Floats]:
         for place, metric in enumerate(metrics):
             carried[:, :, place] = series = _carried(values[:, :, past.metrics.index(metric)])
             limit = limits[rows, place]
-            series = series.astype(np.float64)
+            exact = series.astype(np.float64)
             if metric in HEAVY:
-                series, limit = np.log1p(np.maximum(series, 0)), np.log1p(limit)
-            columns += _facts_of(series, limit)
+                exact, limit = np.log1p(np.maximum(exact, 0)), np.log1p(limit)
+            columns += _facts_of(exact, limit)
         own = np.stack(columns, axis=1).astype(np.float32)
         parts.append(np.concatenate([own, balance(metrics, carried), _calm(carried, limits[rows])], axis=1))
     return names, np.concatenate(parts)
@@ -175,9 +175,9 @@ def _known(fleet: FleetArrays, origin: datetime) -> Floats:
 
 def _calm(values: Floats, limits: npt.NDArray[np.floating]) -> Floats:
     """Logarithm of the steps since any metric was critical, [server, 1]; of all steps where none was."""
-    critical = (values >= limits[:, None].astype(np.float32)).any(axis=2)
+    critical = np.asarray((values >= limits[:, None].astype(np.float32)).any(axis=2))
     since = np.where(critical.any(axis=1), critical[:, ::-1].argmax(axis=1), values.shape[1])
-    return np.log1p(since).astype(np.float32)[:, None]
+    return np.asarray(np.log1p(since), np.float32)[:, None]
 
 
 def _carried(series: Floats) -> Floats:

@@ -6,14 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TOPOLOGY
+from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, REMEDIATIONS, TOPOLOGY
 from fleetcast.errors import EvaluationError, LeakageError
 from fleetcast.evaluation.calibrate import fit_risk, lines_of
 from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.evaluation.rivals import BaselineForecaster, BaselineManifest
 from fleetcast.model.baselines import BASELINES
 from fleetcast.risk.calibration import Calibration
-from fleetcast.contract.schema import REMEDIATIONS
 from fleetcast.windows.arrays import FleetArrays
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -14,7 +14,7 @@ from fleetcast.risk.levels import level_codes
 from fleetcast.risk.limits import critical_limits, server_limits
 from fleetcast.risk.paths import normal_scores, path_probabilities, step_correlation
 from fleetcast.risk.probability import run_probability
-from fleetcast.risk.spread import Spread, fit_spread, spread
+from fleetcast.risk.spread import Spread, arriving, fit_spread, spread
 from fleetcast.windows.arrays import FleetArrays
 
 METRIC = ("cpu_utilization",)
@@ -106,12 +106,16 @@ def test_the_exponent_finds_how_much_servers_share():
 
 def test_the_spread_finds_how_far_incidents_reach():
     random = np.random.default_rng(0)
-    own, arriving = random.uniform(0.005, 0.05, 40_000), random.uniform(0, 0.6, (40_000, 1))
-    truth = Spread(reach=0.5)
-    happened = (random.random(40_000) < spread(own, arriving, truth)).astype(float)
-    found = fit_spread(own, arriving, happened, np.ones(40_000))
+    own, said = random.uniform(0.005, 0.05, 40_000), random.uniform(0, 1, (40_000, 1))
+    since = np.where(random.random((40_000, 1)) < 0.5, np.nan, random.integers(0, 24, (40_000, 1)))
+    comes = arriving(said, since, np.full((40_000, 1), 0.6))
+    truth = Spread(reach=0.5, after=(0.8, 0.3, 0.1, 0.0))
+    happened = (random.random(40_000) < spread(own, comes, truth)).astype(float)
+    found = fit_spread(own, comes, happened, np.ones(40_000))
     assert found.reach == pytest.approx(0.5, abs=0.05)
-    assert fit_spread(own, np.zeros((40_000, 1)), happened, np.ones(40_000)) == Spread()
+    assert found.after == pytest.approx(truth.after, abs=0.1)
+    nothing = arriving(np.zeros((40_000, 1)), np.full((40_000, 1), np.nan), np.full((40_000, 1), 0.6))
+    assert fit_spread(own, nothing, happened, np.ones(40_000)) == Spread()
 
 
 def test_fully_correlated_paths_are_the_comonotone_probability():
