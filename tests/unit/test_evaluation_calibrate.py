@@ -113,7 +113,7 @@ def test_a_dependants_window_finds_its_upstream_at_the_same_origin():
     windows = risk_windows(make_forecaster(), make_fleet(), origins(490, 495), quiet_share=1e-9, topology=topology)
     assert windows.servers.tolist() == [0, 2, 0, 2]
     assert (windows.weights > 0).tolist() == [True, False, True, False]
-    arriving = windows.arriving(np.array([0.9, 0.2, 0.9, 0.4]))
-    np.testing.assert_allclose(arriving[:, 0], [0.1, 0, 0.2, 0])
+    comes = windows.arriving(np.array([0.9, 0.2, 0.9, 0.4]))
+    np.testing.assert_allclose(comes.ahead[:, 0], [0.1, 0, 0.2, 0])
     joined = RiskWindows.concat([windows, windows])
-    np.testing.assert_allclose(joined.arriving(np.tile([0.9, 0.2, 0.9, 0.4], 2))[:, 0], [0.1, 0, 0.2, 0] * 2)
+    np.testing.assert_allclose(joined.arriving(np.tile([0.9, 0.2, 0.9, 0.4], 2)).ahead[:, 0], [0.1, 0, 0.2, 0] * 2)
