@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from fleetcast.contract.vocabulary import PROFILES
 from fleetcast.dataset.reader import Dataset
@@ -23,6 +24,7 @@ from fleetcast.dataset.writer import write_manifest, write_part
 from fleetcast.errors import IncompatibleError, RunLockedError, TrainingError, UsageError
 from fleetcast.forecast.batch import forecast_dataset
 from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.model.bundle import Bundle
 from fleetcast.model.manifest import load_manifest
 from fleetcast.operate.locks import hold
 from fleetcast.training.options import TrainOptions
@@ -189,3 +191,23 @@ def test_a_batch_forecast_off_the_data_is_refused(tiny_bundle: Path, tiny_datase
 def test_bundles_are_json_and_safetensors(tiny_bundle: Path) -> None:
     assert sorted(path.name for path in tiny_bundle.iterdir()) == ["manifest.json", "model.safetensors"]
     json.loads((tiny_bundle / "manifest.json").read_text())
+
+
+def test_networks_are_trained_one_after_another_and_finished_ones_are_kept(
+    ray_session: None, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    seen: list[dict[str, object]] = []
+    bundle = train(options_of(tiny_dataset, tmp_path, run="pair", members=2), seen.append)
+    epochs = [(message["member"], message["epoch"]) for message in seen if message["kind"] == "epoch"]
+    assert epochs == [(1, 1), (2, 1)]
+    steps = [message["step"] for message in seen if message["kind"] == "epoch"]
+    assert steps == [2, 4], "steps count on over the networks"
+    manifest = load_manifest(bundle)
+    assert manifest.members == 2
+    assert len(manifest.training["best"]["members"]) == 2
+    bundle.rename(tmp_path / "kept")
+    seen.clear()
+    third = train(options_of(tiny_dataset, tmp_path, run="pair", members=3, resume=True), seen.append)
+    assert [message["member"] for message in seen if message["kind"] == "epoch"] == [3]
+    weights, kept = Bundle.load(third).weights, Bundle.load(tmp_path / "kept").weights
+    assert all(torch.equal(weights[name], tensor) for name, tensor in kept.items())

@@ -128,7 +128,7 @@ def test_a_stale_metric_is_not_called_a_model_forecast(forecaster: Forecaster, f
 def test_weights_of_another_network_are_refused_with_both_sides() -> None:
     bundle = bundle_of()
     weights = {**bundle.weights, "transformer.output_layer.bias": torch.zeros(3)}
-    with pytest.raises(IncompatibleError, match=r"output_layer.bias.*\(216,\).*\(3,\)"):
+    with pytest.raises(IncompatibleError, match=r"output_layer.bias.*\(240,\).*\(3,\)"):
         Forecaster(Bundle(bundle.manifest, weights))
 
 
