@@ -35,7 +35,8 @@ class ForecastModule(pl.LightningModule):
         self.network = ForecastNetwork(plan.network)
         check_parameters(plan.preset, self.network.parameter_count)
         self.average = deepcopy(self.network).requires_grad_(False)
-        self._trained, self._averaged = list(self.network.parameters()), list(self.average.parameters())
+        self._trained: list[torch.Tensor] = list(self.network.parameters())
+        self._averaged: list[torch.Tensor] = list(self.average.parameters())
         self.weights: torch.Tensor
         self.register_buffer("weights", weights)
         self.total_steps = max(1, steps_per_epoch * plan.epochs)
