@@ -126,8 +126,8 @@ def main() -> None:
     forecasts = [forecaster.forecast(scored.fleet.until(scored.fleet.index_of(o)), o) for o in plan.origins]
     cutoff = scored.fleet.time_at(scored.fleet.index_of(plan.origins[0]))
     cases = collect(
-        scored.fleet, forecasts, cutoff, calibration, model, scored.incidents, None, INCIDENT_RIVALS, scored.topology
-    )
+        scored.fleet, forecasts, cutoff, calibration, model, scored.incidents, None, INCIDENT_RIVALS
+    ).from_upstream(calibration, scored.topology)
     seconds["score"], begun = time.perf_counter() - begun, time.perf_counter()
     oracle = oracle_forecast(plan.fleet, range(plan.fleet.servers), plan.origins, plan.samples)
     order = [oracle.servers.index(name) for name in scored.fleet.servers]
@@ -249,7 +249,8 @@ def flapping(
         past = recent(fleet, position, HISTORY_STEPS)
         forecasts.append(forecaster.forecast(past, fleet.time_at(position)))
     cutoff = fleet.time_at(fleet.steps - longest - steps)
-    cases = collect(fleet, forecasts, cutoff, calibration, model, known.incidents, topology=known.topology)
+    cases = collect(fleet, forecasts, cutoff, calibration, model, known.incidents)
+    cases = cases.from_upstream(calibration, known.topology)
     section = incident_section(cases, shared=calibration.shared)
     return {"as they are": section.flaps or 0.0, "held": section.flaps_held or 0.0}
 

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.transfer --model BUNDLE --data DATASET [--quick]` needs the simulated dataset that the bundle was
 trained on. The new servers are the next ones of the same world: same seed, same span, same origins, only the servers
-are others. All origins lie at least one horizon after the cutoff. With 1, 6 and 24 hours, samples before that are taken
+are others. All origins lie at least one horizon after the cutoff. With 1 to 48 hours, samples before that are taken
 away, from new and known servers alike; `full` is all that a forecast reads.
 
 Figures are weighted quantile losses over those of the residual floor with the same history, by target and as a
@@ -44,7 +44,7 @@ from fleetcast.training.options import TrainOptions
 from fleetcast.training.run import train
 from fleetcast.windows.arrays import FleetArrays, arrays_from_table, arrays_of_some
 
-HISTORIES: dict[str, int | None] = {"1 h": 1, "6 h": 6, "24 h": 24, "full": None}
+HISTORIES: dict[str, int | None] = {"1 h": 1, "6 h": 6, "12 h": 12, "18 h": 18, "24 h": 24, "48 h": 48, "full": None}
 SERVERS = 200  # of each kind, at most
 STRIDE_HOURS = 9
 RESAMPLES = 1000

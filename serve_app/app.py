@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
+from fleetcast.contract.schema import TOPOLOGY
 from fleetcast.dataset.reader import Dataset
 from fleetcast.model.manifest import load_manifest
 from fleetcast.settings import ServiceSettings
@@ -29,9 +31,10 @@ def build(args: AppArgs) -> serve.Application:
     forecaster = _forecaster(args)
     steps = kept_steps(args.service, manifest)
     history = _single("history", History).bind(args, manifest.timezone, steps)
-    alerts = _single("alerts", Alerts).bind(args, upstreams(args.dataset))
+    edges = topology(args.dataset)
+    alerts = _single("alerts", Alerts).bind(args, upstreams(edges))
     remediation = _single("remediation", Remediation).bind(args)
-    watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation)
+    watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation, edges)
     ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
     return ingress.bind(args, history, watcher, alerts, remediation)  # type: ignore[no-any-return]
 
@@ -51,12 +54,16 @@ def autoscaling(settings: ServiceSettings) -> AutoscalingConfig:
     )
 
 
-def upstreams(dataset: str | None) -> dict[str, list[str]]:
-    """The servers that each server depends on, from the dataset's topology; empty without a dataset."""
+def topology(dataset: str | None) -> pa.Table:
+    """Who depends on whom (schema `TOPOLOGY`), as the dataset says; empty without a dataset."""
+    return TOPOLOGY.empty_table() if dataset is None else Dataset.open(dataset).topology()
+
+
+def upstreams(edges: pa.Table) -> dict[str, list[str]]:
+    """The servers that each server directly depends on."""
     found: dict[str, list[str]] = {}
-    if dataset is not None:
-        for edge in Dataset.open(dataset).topology().to_pylist():
-            found.setdefault(edge["downstream"], []).append(edge["upstream"])
+    for edge in edges.to_pylist():
+        found.setdefault(edge["downstream"], []).append(edge["upstream"])
     return found
 
 

@@ -13,15 +13,15 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from fleetcast.clock import STEP_SECONDS
 from fleetcast.errors import ServiceError, UsageError
 from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
-from fleetcast.risk.assess import Risk, assess
+from fleetcast.risk.assess import Risk
 from fleetcast.risk.calibration import Calibration
-from fleetcast.risk.incidents import open_now
-from fleetcast.risk.limits import server_limits
+from fleetcast.risk.cycle import Watch, watch
 from fleetcast.risk.model import RiskModel
 from fleetcast.windows.arrays import FleetArrays
 from serve_app import views
@@ -87,6 +87,7 @@ class Watcher:
         forecaster: Handle,
         alerts: Handle,
         remediation: Handle,
+        topology: pa.Table | None = None,
     ) -> None:
         self._args, self._clock = args, args.clock.build()
         self._settle = timedelta(seconds=args.settle_s)
@@ -94,6 +95,7 @@ class Watcher:
         self._alerts, self._remediation = alerts, remediation
         self._model: ModelDescription | None = None
         self._snapshot: Snapshot | None = None
+        self._topology, self._kept = topology, Watch()
         self._cycle: CycleInfo | None = None
         self._skipped = 0
         self._scenario = None if args.clock.origin is None else Scenario("healthy", self._clock.now())
@@ -210,7 +212,8 @@ class Watcher:
             return _Found(None, ["no samples yet: send them to POST /v1/samples"])
         forecast, problems = await self._forecast_fleet(fleet, origin)
         model = await self._describe()
-        risks, snapshot = await asyncio.to_thread(_assess, fleet, forecast, model)
+        risks, self._kept = await asyncio.to_thread(_assess, fleet, forecast, model, self._kept, self._topology)
+        snapshot = await asyncio.to_thread(_snapshot, fleet, forecast, risks, model)
         problems += await self._hand_over(fleet, risks)
         return _Found(snapshot, problems)
 
@@ -290,6 +293,7 @@ class Watcher:
             slow=seconds * self._args.clock.speed > STEP_SECONDS,
             skipped=self._skipped,
             error="; ".join(found.problems) or None,
+            flaps_per_server_day=self._kept.flaps_per_server_day,
         )
 
     def _reasons(self) -> list[str]:
@@ -307,12 +311,19 @@ class Watcher:
         return reasons
 
 
-def _assess(fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription) -> tuple[list[Risk], Snapshot]:
-    calibration = None if model.calibration is None else Calibration.model_validate(model.calibration)
+def _assess(
+    fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription, kept: Watch, topology: pa.Table | None
+) -> tuple[list[Risk], Watch]:
     fitted = None if model.risk is None else _fitted(model.risk)
-    limits = server_limits(fleet, forecast.metrics)
-    risks = assess(forecast, open_now(fleet, forecast.metrics, limits), calibration, fitted, fleet, limits)
-    return risks, take_snapshot(fleet, forecast, risks, calibration)
+    return watch(fleet, forecast, kept, _calibration(model), fitted, topology)
+
+
+def _snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk], model: ModelDescription) -> Snapshot:
+    return take_snapshot(fleet, forecast, risks, _calibration(model))
+
+
+def _calibration(model: ModelDescription) -> Calibration | None:
+    return None if model.calibration is None else Calibration.model_validate(model.calibration)
 
 
 @lru_cache(maxsize=2)

@@ -145,7 +145,9 @@ def _incident_scoring(forecaster: Forecaster, dataset: Dataset) -> IncidentScori
 
     manifest, text = forecaster.manifest, forecaster.risk_text
     lines = Calibration.model_validate(manifest.calibration) if manifest.calibration else None
-    return IncidentScoring(manifest.cutoff, lines, RiskModel.loads(text) if text else None, dataset.incidents())
+    model = RiskModel.loads(text) if text else None
+    known = dataset.incidents(), dataset.remediations(), dataset.topology()
+    return IncidentScoring(manifest.cutoff, lines, model, *known)
 
 
 def spread(

@@ -169,6 +169,7 @@ def _calibrate(bundle: Path, data: str) -> str:
             arrays_of_some(dataset, CALIBRATION_SERVERS),
             origins,
             labels=dataset.incidents(),
+            remediated=dataset.remediations(),
             topology=dataset.topology(),
             quiet_share=min(1.0, QUIET_WINDOWS / (len(origins) * min(servers, CALIBRATION_SERVERS))),
         )

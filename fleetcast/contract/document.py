@@ -9,7 +9,15 @@ from pathlib import Path
 from fleetcast.contract import states
 from fleetcast.contract.definition import digest
 from fleetcast.contract.metrics import DEFAULT_TARGETS, METRICS
-from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, QUARANTINE, TOPOLOGY, forecast_schema, sample_schema
+from fleetcast.contract.schema import (
+    INCIDENTS,
+    MAINTENANCE,
+    QUARANTINE,
+    REMEDIATIONS,
+    TOPOLOGY,
+    forecast_schema,
+    sample_schema,
+)
 from fleetcast.contract.thresholds import OVERRIDES, THRESHOLDS, Threshold
 from fleetcast.contract.vocabulary import (
     HOST_PREFIXES,
@@ -140,13 +148,18 @@ def _other_tables() -> str:
         "incidents.parquet": INCIDENTS,
         "topology.parquet": TOPOLOGY,
         "maintenance.parquet": MAINTENANCE,
+        "remediations.parquet": REMEDIATIONS,
         "quarantine.parquet": QUARANTINE,
         "forecast table": forecast_schema(QUANTILE_LEVELS),
     }
     rows = [(name, ", ".join(f"`{field.name}` {field.type}" for field in schema)) for name, schema in tables.items()]
     return (
         "## Other tables\n\nParquet keeps no whole seconds: time stamps are stored in milliseconds and read as"
-        " seconds.\n\n" + _table(("table", "columns"), rows)
+        " seconds.\n\n"
+        + _table(("table", "columns"), rows)
+        + "\n\nAll tables beside the samples are optional. A row of remediations.parquet is an action on a server, from"
+        " its begin to the end of its effect: an incident that was forecast and did not come then is neither a hit"
+        " nor a false alarm."
     )
 
 

@@ -23,6 +23,7 @@ INCIDENTS = pa.schema(
 )
 TOPOLOGY = pa.schema([("upstream", pa.string()), ("downstream", pa.string()), ("strength", pa.float32())])
 MAINTENANCE = pa.schema([("server", pa.string()), ("start", TIMESTAMP), ("end", TIMESTAMP)])
+REMEDIATIONS = pa.schema([("server", pa.string()), ("start", TIMESTAMP), ("end", TIMESTAMP)])
 QUARANTINE = pa.schema(
     [
         ("file", pa.string()),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TIMESTAMP, TOPOLOGY
+from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, REMEDIATIONS, TIMESTAMP, TOPOLOGY
 from fleetcast.dataset.manifest import MANIFEST, Manifest, Part
 from fleetcast.dataset.storage import Storage
 from fleetcast.errors import DatasetError
@@ -81,6 +81,10 @@ class Dataset:
     def maintenance(self) -> pa.Table:
         """Planned windows (schema `MAINTENANCE`); empty where none is planned."""
         return self._side_table("maintenance.parquet", MAINTENANCE)
+
+    def remediations(self) -> pa.Table:
+        """When somebody acted on a server, and how long that had effect (schema `REMEDIATIONS`); empty where nobody."""
+        return self._side_table("remediations.parquet", REMEDIATIONS)
 
     def damaged_parts(self) -> list[str]:
         """Names of the parts whose bytes are not those that the manifest tells of."""

@@ -12,11 +12,12 @@ from fleetcast.errors import DatasetError
 
 
 def side_table_problems(dataset: Dataset) -> list[str]:
-    """Problems of incidents, topology and maintenance: columns, unknown servers, ends before starts."""
+    """Problems of incidents, topology, maintenance and remediations: columns, unknown servers, ends before starts."""
     tables: list[tuple[str, Callable[[], pa.Table], list[str], list[tuple[str, str]]]] = [
         ("incidents", dataset.incidents, ["server"], [("precursor_start", "onset"), ("onset", "end")]),
         ("topology", dataset.topology, ["upstream", "downstream"], []),
         ("maintenance", dataset.maintenance, ["server"], [("start", "end")]),
+        ("remediations", dataset.remediations, ["server"], [("start", "end")]),
     ]
     known = pa.array(dataset.manifest.servers, pa.string())
     problems = []

@@ -61,7 +61,7 @@ def fit_risk(
     """Fit lines, the risk model where incidents are enough (else None), what comes from upstream, and P(any).
 
     `labels` (schema `INCIDENTS`) are the fleet's known incidents, without any its metrics tell
-    (`incidents.incidents_of`); `remediated` (schema `REMEDIATED`) censors; `quiet_share` of the windows without an
+    (`incidents.incidents_of`); `remediated` (schema `REMEDIATIONS`) censors; `quiet_share` of the windows without an
     incident ahead are taken. Raises `LeakageError` and `EvaluationError` as `risk_windows` does.
     """
     return fit_windows(risk_windows(forecaster, fleet, origins, labels, remediated, quiet_share, topology))

@@ -6,7 +6,7 @@ Small arrays, so that a large fleet is collected chunk by chunk of servers and j
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -22,6 +22,7 @@ from fleetcast.risk.judge import judge
 from fleetcast.risk.limits import Limits, server_limits
 from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS
+from fleetcast.risk.spread import Dependencies, spread_all
 from fleetcast.windows.arrays import FleetArrays
 
 Doubles = npt.NDArray[np.float64]
@@ -34,7 +35,8 @@ class IncidentCases:
 
     `origins` are Unix seconds, ascending. `ahead` counts steps from the origin to the server's next onset, 0 for none
     in sight of the longest horizon. `censored` cases are not scored. `probability` and each of `rivals` are NaN where
-    nothing was said; a rival's is a score that means more risk when it is higher, 1 being its own rule.
+    nothing was said; a rival's is a score that means more risk when it is higher, 1 being its own rule. `struck` are
+    steps since the server became critical (NaN: it did not).
     """
 
     origins: npt.NDArray[np.int64]
@@ -43,6 +45,7 @@ class IncidentCases:
     ahead: npt.NDArray[np.int64]
     censored: npt.NDArray[np.bool_]
     probability: Doubles
+    struck: Doubles
     rivals: dict[str, Doubles]
 
     @property
@@ -50,6 +53,17 @@ class IncidentCases:
         """Whether an incident began within each horizon."""
         steps = np.array(list(HORIZONS.values()))
         return np.asarray((self.ahead[..., None] > 0) & (self.ahead[..., None] <= steps))
+
+    def from_upstream(self, calibration: Calibration | None, topology: pa.Table | None) -> IncidentCases:
+        """The same with what comes from upstream, as `risk.judge.from_upstream` adds it; of a whole fleet."""
+        if calibration is None or topology is None or not calibration.spread:
+            return self
+        dependencies = Dependencies(self.servers, topology)
+        found = [
+            spread_all(said, struck, dependencies, calibration.spread)
+            for said, struck in zip(self.probability, self.struck, strict=True)
+        ]
+        return replace(self, probability=np.stack(found))
 
     @staticmethod
     def concat(parts: Sequence[IncidentCases]) -> IncidentCases:
@@ -63,6 +77,7 @@ class IncidentCases:
             np.concatenate([part.ahead for part in parts], axis=1),
             np.concatenate([part.censored for part in parts], axis=1),
             np.concatenate([part.probability for part in parts], axis=1),
+            np.concatenate([part.struck for part in parts], axis=1),
             {name: np.concatenate([part.rivals[name] for part in parts], axis=1) for name in parts[0].rivals},
         )
 
@@ -76,7 +91,6 @@ def collect(
     labels: pa.Table | None = None,
     remediated: pa.Table | None = None,
     rivals: Mapping[str, Rival] | None = None,
-    topology: pa.Table | None = None,
 ) -> IncidentCases:
     """The cases of a chunk of servers, from its samples and the forecasts made of it.
 
@@ -87,9 +101,10 @@ def collect(
         calibration: lines of the model's manifest.
         model: the fitted risk model of the bundle.
         labels: known incidents (schema `INCIDENTS`); without any, those that the metrics tell.
-        remediated: spans of remediation (schema `REMEDIATED`), censored.
-        topology: who depends on whom (schema `TOPOLOGY`); a chunk knows only the upstreams that are in it.
+        remediated: spans of remediation (schema `REMEDIATIONS`), censored.
         rivals: functions of the samples up to an origin, the metrics and the limits.
+
+    What comes from upstream is not in them: `IncidentCases.from_upstream` adds it once all chunks are joined.
 
     Censored are servers in an incident at the origin or within the hour after one, windows without a sample or beyond
     the data, remediated ones, and those without a forecast.
@@ -100,14 +115,16 @@ def collect(
     remedies = remediated_steps(fleet, remediated)
     seen = np.asarray((~np.isnan(fleet.select(metrics))).any(axis=2))
     found: dict[str, list[Doubles]] = {name: [] for name in ("", *(rivals or {}))}
-    ahead, censored = [], []
+    ahead, censored, struck = [], [], []
     for forecast in forecasts:
         if forecast.servers != fleet.servers:
             raise EvaluationError("the forecast is of other servers than the samples, or in another order")
         position = fleet.index_of(forecast.origin)
         past = fleet.until(position)
-        said = judge(forecast, limits, calibration, model, past, topology).server
+        judged = judge(forecast, limits, calibration, model, past)
+        said = judged.server
         found[""].append(said)
+        struck.append(judged.struck)
         for name, rival in (rivals or {}).items():
             found[name].append(rival(past, metrics, limits))
         ahead.append(_ahead(incidents, len(fleet.servers), position, steps[-1]))
@@ -122,7 +139,7 @@ def collect(
     stacked = {name: np.stack(scores) for name, scores in found.items()}
     said = stacked.pop("")
     return IncidentCases(
-        origins, fleet.servers, fleet.profiles, np.stack(ahead), np.stack(censored), said, stacked
+        origins, fleet.servers, fleet.profiles, np.stack(ahead), np.stack(censored), said, np.stack(struck), stacked
     )  # fmt: skip
 
 

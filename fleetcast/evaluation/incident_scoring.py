@@ -21,24 +21,31 @@ from fleetcast.windows.arrays import FleetArrays
 
 
 class IncidentScoring:
-    """Collects cases chunk by chunk (see `Scoring`).
-
-    What comes from upstream is left out, as in the service: a chunk does not know all upstreams of its servers.
-    """
+    """Collects cases chunk by chunk (see `Scoring`); what comes from upstream is added when all are there."""
 
     def __init__(
-        self, cutoff: datetime, calibration: Calibration | None, model: RiskModel | None, labels: pa.Table
+        self,
+        cutoff: datetime,
+        calibration: Calibration | None,
+        model: RiskModel | None,
+        labels: pa.Table,
+        remediations: pa.Table | None = None,
+        topology: pa.Table | None = None,
     ) -> None:
-        """Cutoff, lines and fitted risk model of the bundle; `labels` (schema `INCIDENTS`) are known incidents."""
+        """Cutoff, lines and fitted risk model of the bundle.
+
+        `labels` (schema `INCIDENTS`) are known incidents, `remediations` (schema `REMEDIATIONS`) censors, `topology`
+        (schema `TOPOLOGY`) says who depends on whom; upstreams may lie in other chunks.
+        """
         self.cutoff, self.calibration, self.model, self.labels = cutoff, calibration, model, labels
+        self.remediations, self.topology = remediations, topology
         self.parts: list[IncidentCases] = []
         self._found: IncidentSection | None = None
 
     def add(self, fleet: FleetArrays, forecasts: Sequence[ForecastArrays]) -> None:
         """As `Listener`."""
-        self.parts.append(
-            collect(fleet, forecasts, self.cutoff, self.calibration, self.model, self.labels, rivals=INCIDENT_RIVALS)
-        )
+        known = self.calibration, self.model, self.labels, self.remediations
+        self.parts.append(collect(fleet, forecasts, self.cutoff, *known, INCIDENT_RIVALS))
 
     def section(self) -> Section:
         """As `Scoring`."""
@@ -65,5 +72,7 @@ class IncidentScoring:
             shared = None if self.calibration is None else self.calibration.shared
             fitted = {} if self.model is None else self.model.horizons
             source = {name: "fitted model" if name in fitted else "line" for name in HORIZONS}
-            self._found = incident_section(IncidentCases.concat(self.parts), shared=shared, source=source)
+            cases = IncidentCases.concat(self.parts)
+            cases = cases.from_upstream(self.calibration, self.topology)
+            self._found = incident_section(cases, shared=shared, source=source)
         return self._found

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
+from fleetcast.contract.servers import server_ids
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.evaluation.figures import Interval
 from fleetcast.evaluation.incident_bootstrap import incident_intervals
@@ -155,10 +156,15 @@ def _scope(cases: IncidentCases, place: int, name: str, exponent: float) -> Inci
 
 
 def _groups(cases: IncidentCases, place: int, exponent: float) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """P(at least one) and whether one came, of neighbouring servers `GROUP_SERVERS` at a time."""
+    """P(at least one) and whether one came, of servers `GROUP_SERVERS` at a time.
+
+    Groups are made in the order of the servers' ids, so they do not depend on the order of the servers and mix cells.
+    """
     said, came = [], []
+    ids = server_ids(cases.servers)
+    order = np.argsort([ids[name] for name in cases.servers])
     for origin in range(len(cases.origins)):
-        known = np.flatnonzero(~cases.censored[origin, :, place])
+        known = order[~cases.censored[origin, order, place]]
         for first in range(0, len(known) - GROUP_SERVERS + 1, GROUP_SERVERS):
             group = known[first : first + GROUP_SERVERS]
             said.append(any_probability(cases.probability[origin, group, place], exponent))

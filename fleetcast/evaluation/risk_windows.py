@@ -23,7 +23,7 @@ from fleetcast.risk.incidents import in_incident, incidents_of, open_now, outcom
 from fleetcast.risk.learning import RiskSamples
 from fleetcast.risk.limits import Limits, server_limits
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
-from fleetcast.risk.spread import Dependencies
+from fleetcast.risk.spread import Arriving, Dependencies, arriving, struck_for
 from fleetcast.windows.arrays import FleetArrays
 
 Doubles = npt.NDArray[np.float64]
@@ -35,7 +35,8 @@ class RiskWindows:
 
     `raw` is the exceedance (NaN where there is none), `outcomes` NaN where censored; `events` counts the distinct
     incidents by horizon; `origins` numbers each window's origin; `sources` and `strengths` [window, slot] are the
-    servers that the window's depends on. Windows of weight 0 are there for those that depend on them.
+    servers that the window's depends on; `struck` says for how many steps its own server has been critical
+    (`risk.spread.struck_for`). Windows of weight 0 are there for those that depend on them.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class RiskWindows:
     weights: Doubles
     sources: npt.NDArray[np.int64]
     strengths: Doubles
+    struck: Doubles
     events: dict[str, int]
 
     @staticmethod
@@ -70,14 +72,15 @@ class RiskWindows:
         events = {name: sum(part.events.get(name, 0) for part in parts) for name in HORIZONS}
         return replace(_joined(shifted), events=events)
 
-    def arriving(self, said: Doubles) -> Doubles:
-        """Strength x probability of each window's upstreams at the same origin, [window, slot]; 0 where unknown."""
+    def arriving(self, said: Doubles) -> Arriving:
+        """What comes from each window's upstreams at the same origin, of probabilities [window]."""
         keys = self.origins * (int(self.servers.max(initial=0)) + 1) + self.servers
         order = np.argsort(keys)
         wanted = self.origins[:, None] * (int(self.servers.max(initial=0)) + 1) + self.sources
         places = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
         found = (self.sources >= 0) & (keys[places] == wanted)
-        return np.where(found, np.nan_to_num(said[places]) * self.strengths, 0.0)
+        upstream = [np.where(found, one[places], np.nan) for one in (said, self.struck)]
+        return arriving(upstream[0], upstream[1], self.strengths)
 
     def samples(self) -> RiskSamples:
         """As a risk model learns from them."""
@@ -95,6 +98,7 @@ def risk_windows(
     quiet_share: float = 1.0,
     topology: pa.Table | None = None,
     seed: int = 0,
+    later_share: float = 1.0,
 ) -> RiskWindows:
     """Forecast at the origins, and see where an incident began within each horizon.
 
@@ -121,13 +125,14 @@ def risk_windows(
         hidden = unseen_censors(seen, position, steps)
         hidden |= remediation_censors(remedies, incidents, len(known.servers), position, steps)
         busy = in_incident(incidents, len(known.servers), position)
-        taken = ~busy & (hit.any(axis=1) | (generator.random(len(busy)) < quiet_share))
+        share = np.where(hit[:, 1], 1.0, np.where(hit[:, 2], later_share, quiet_share))
+        taken = ~busy & (generator.random(len(busy)) < share)
         needed = taken.copy()
         needed[depend.sources[taken][depend.sources[taken] >= 0]] = True
         rows = np.flatnonzero(needed)
         if taken.any():
             truth = np.where(hidden, np.nan, hit.astype(np.float64))[rows]
-            weights = np.where(taken, np.where(hit.any(axis=1), 1.0, 1.0 / quiet_share), 0.0)[rows]
+            weights = np.where(taken, 1.0 / share, 0.0)[rows]
             found = _windows_at(forecaster, known, position, rows, limits, truth, weights, labelled)
             at = found.servers
             parts.append(replace(found, sources=depend.sources[at], strengths=depend.strengths[at]))
@@ -159,12 +164,13 @@ def _windows_at(
     found = risk_features(past, forecast, own)
     return RiskWindows(
         found.names, found.rising, found.values[kept], raw[kept], truth[kept], rows[kept],
-        np.full(int(kept.sum()), position), weights[kept], np.zeros((0, 0), np.int64), np.zeros((0, 0)), {},
+        np.full(int(kept.sum()), position), weights[kept], np.zeros((0, 0), np.int64), np.zeros((0, 0)),
+        struck_for(past, forecast.metrics, own)[kept], {},
     )  # fmt: skip
 
 
 def _joined(parts: Sequence[RiskWindows]) -> RiskWindows:
-    arrays = ("features", "raw", "outcomes", "servers", "origins", "weights", "sources", "strengths")
+    arrays = ("features", "raw", "outcomes", "servers", "origins", "weights", "sources", "strengths", "struck")
     joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
     return replace(parts[0], **joined)
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from fleetcast.model.members import joined, median, networks_of, parted
 from fleetcast.model.native.compiler import CompileError
 from fleetcast.model.native.predictor import NativePredictor
 from fleetcast.model.network import ForecastNetwork
+from fleetcast.model.prior import OWN_STEPS, FleetSpread, YoungBase, blended, level_of
 from fleetcast.settings import ForecastSettings, Settings
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import WindowBatcher
@@ -32,6 +34,8 @@ from fleetcast.windows.tensors import Batch
 BATCH = 256  # servers whose windows are made at a time
 EAGER_BATCH = 32  # servers at a time without the compiled kernel: what stays in the processor's caches
 FALLBACK_STEPS = STEPS_PER_DAY  # a server silent for longer than this gets no forecast
+YOUNG = "; its bands are partly its profile's"
+NO_SPREAD = "; its bands are too narrow: the model's bundle does not know how its profile spreads"
 logger = logging.getLogger(__name__)
 
 
@@ -46,6 +50,7 @@ class Forecaster:
         self.manifest: BundleManifest = bundle.manifest
         self.risk_text = bundle.risk  # of the fitted risk model, for `fleetcast.risk`; None where there is none
         self.spec = WindowSpec.model_validate(bundle.manifest.window)
+        self.spread = _spread(bundle.manifest.spread, self.spec)
         self.networks = networks_of(bundle.manifest.network, bundle.manifest.members)
         shapes = joined([network.state_dict() for network in self.networks])
         _require_shapes(shapes, bundle.weights, bundle.manifest.run)
@@ -80,11 +85,13 @@ class Forecaster:
     def inputs(self, history: FleetArrays) -> Batch:
         """The network's inputs for each server of a `history`."""
         rows, ends = np.arange(len(history.servers)), np.full(len(history.servers), history.steps - 1)
-        base = None
+        base: ResidualBase | YoungBase | None = None
         if self.manifest.network.head == "floor":
             targets = history.select(self.spec.targets)
             begins = np.isfinite(history.values).any(axis=2).argmax(axis=1)  # a young server has no residuals before
             base = ResidualBase(targets, history.start, self.spec.horizon, self.spec.levels, begins=begins)
+            if self.spread is not None:
+                base = YoungBase(base, self.spread.of(history.profiles, self.spec.targets, self.spec.horizon))
         return WindowBatcher(history, self.spec, base).inputs(rows, ends)
 
     def forecast(self, fleet: FleetArrays, origin: datetime) -> ForecastArrays:
@@ -98,6 +105,7 @@ class Forecaster:
         seen = np.isfinite(known.select(self.spec.targets))
         recent = np.logical_or.reduce(seen[:, -FALLBACK_STEPS:], axis=1)
         reasons = [self._why_not_model(row) for row in seen]
+        ages = _ages(known)
         silent = [not row.any() for row in recent]
         sources = [
             NONE if mute else FALLBACK if reason else MODEL for reason, mute in zip(reasons, silent, strict=True)
@@ -112,6 +120,9 @@ class Forecaster:
         if len(by_floor):
             quantiles[by_floor] = self._floor_quantiles(known.of_servers(by_floor))
         quantiles[~recent] = np.nan
+        for row in by_floor:
+            if ages[row] < OWN_STEPS:
+                reasons[row] += YOUNG if self.spread is not None else NO_SPREAD
         return ForecastArrays(
             fleet.servers, fleet.profiles, self.spec.targets, self.spec.levels, origin, quantiles,
             tuple(sources), tuple(reasons),
@@ -153,12 +164,29 @@ class Forecaster:
         return np.ascontiguousarray(found.numpy().transpose(0, 2, 1, 3))
 
     def _floor_quantiles(self, fleet: FleetArrays) -> npt.NDArray[np.float32]:
-        values = fleet.select(self.spec.targets)
-        found = [
-            residual_floor(values[:, :, column], self.spec.horizon, self.spec.levels)
-            for column in range(values.shape[2])
-        ]
-        return np.stack(found, axis=1)
+        """Untrained quantiles [server, target, step, level]; a young server has its profile's spread."""
+        values, horizon = fleet.select(self.spec.targets), self.spec.horizon
+        found = np.stack(
+            [residual_floor(values[:, :, column], horizon, self.spec.levels) for column in range(values.shape[2])],
+            axis=2,
+        )
+        if self.spread is not None:
+            spread = self.spread.of(fleet.profiles, self.spec.targets, horizon)
+            for row, age in enumerate(_ages(fleet)):
+                level = level_of(values[row].T)
+                found[row] = blended(found[row], level, spread[row], int(age) - horizon)
+        return np.ascontiguousarray(found.transpose(0, 2, 1, 3))
+
+
+def _spread(table: dict[str, Any] | None, spec: WindowSpec) -> FleetSpread | None:
+    """The fleet's spread, where a manifest has one at the model's levels."""
+    spread = None if table is None else FleetSpread.model_validate(table)
+    return spread if spread is not None and spread.levels == tuple(spec.levels) else None
+
+
+def _ages(fleet: FleetArrays) -> npt.NDArray[np.int64]:
+    """Steps since each server's first sample, at the end of the time axis."""
+    return np.asarray(fleet.steps - np.isfinite(fleet.values).any(axis=2).argmax(axis=1), np.int64)
 
 
 def _eager(network: ForecastNetwork, batch: Batch, shared: int) -> torch.Tensor:

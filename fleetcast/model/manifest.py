@@ -46,6 +46,7 @@ class BundleManifest(BaseModel):
     weights_sha256: str = ""
     risk_sha256: str = Field("", description="digest of the fitted risk model; empty where the lines alone are used")
     calibration: dict[str, Any] | None = None
+    spread: dict[str, Any] | None = Field(None, description="how far servers move from their level (`model.prior`)")
     evaluation: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
 

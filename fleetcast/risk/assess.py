@@ -36,7 +36,7 @@ class Risk(BaseModel):
     p_2h: float | None = Field(ge=0, le=1)
     p_8h: float | None = Field(ge=0, le=1)
     open: bool = Field(description="an incident is open now")
-    level: Literal["P1", "P2", "P3", "P4"]
+    level: Literal["P1", "P2", "P3", "P4"] = Field(description="by the probabilities, or kept from origins before")
     score: float | None = Field(ge=0, le=100, description="display scale of the probabilities")
     metric: str | None = Field(description="the metric that drives the risk")
     metric_probabilities: dict[str, float] = Field(description="P(an incident begins within 8 h) by metric")

@@ -1,7 +1,7 @@
 """Which outcomes cannot be known, because somebody acted or nothing was seen.
 
 A server that was remediated might have had the incident that was forecast: the window is neither a hit nor a false
-alarm. A remediation is a span from the action to the end of its effect (schema `REMEDIATED`).
+alarm. A remediation is a span from the action to the end of its effect (schema `REMEDIATIONS`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.risk.incidents import CALM_STEPS
 from fleetcast.windows.arrays import FleetArrays
-
-REMEDIATED = pa.schema([("server", pa.string()), ("start", TIMESTAMP), ("end", TIMESTAMP)])
 
 Rows = npt.NDArray[np.int64]
 
 
 def remediated_steps(fleet: FleetArrays, remediated: pa.Table | None) -> Rows:
-    """Remediations (schema `REMEDIATED`) of the fleet's servers as rows (server, first step, last step)."""
+    """Remediations (schema `REMEDIATIONS`) of the fleet's servers as rows (server, first step, last step)."""
     places = {server: row for row, server in enumerate(fleet.servers)}
     found = []
     for row in [] if remediated is None else remediated.to_pylist():

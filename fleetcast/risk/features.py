@@ -20,18 +20,21 @@ from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.thresholds import threshold_matrix
 from fleetcast.contract.vocabulary import STEPS_PER_DAY, profile_codes
 from fleetcast.forecast.table import ForecastArrays
+from fleetcast.risk.balance import balance, balance_names
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
 from fleetcast.windows.arrays import FleetArrays
 
 NOW_STEPS = 3
 EDGES = (3, 6, 12, 24, 48, 96, 192, 288)  # steps back from the origin, between which blocks are averaged
 TREND_STEPS = (12, 36, 96)
+WAIT_STEPS = (3, 6, *TREND_STEPS)
 SPREAD_STEPS = (12, 48, 288)
 DAYS = (1, 2, 3, 7)
 HISTORY_STEPS = max(DAYS) * STEPS_PER_DAY + NOW_STEPS
 CHUNK = 512  # servers at a time
 RAW_FLOOR = 1e-6
 PEAK_LEVELS = (0.5, 0.9, 0.98)
+CALM = "calm"
 CALENDAR = ("profile", "hour", "weekday")
 UPTIME = "uptime_seconds"
 HEAVY = ("network_receive_bytes", "network_transmit_bytes", "tcp_close_wait", "major_page_faults", UPTIME)
@@ -104,20 +107,23 @@ def _ahead(forecast: ForecastArrays, limits: npt.NDArray[np.floating], past: Fle
 def _back(past: FleetArrays) -> tuple[list[str], Floats]:
     """Facts of the samples up to the origin, of every metric of the contract."""
     metrics = [name for name in METRIC_NAMES if name in past.metrics]
-    names = [f"{metric}_{fact}" for metric in metrics for fact in _facts()]
+    names = [f"{metric}_{fact}" for metric in metrics for fact in _facts()] + balance_names(metrics) + [CALM]
     limits = threshold_matrix(metrics)[profile_codes(past.profiles)]
     parts: list[Floats] = []
     for first in range(0, len(past.servers), CHUNK):
         rows = slice(first, first + CHUNK)
         values = past.values[rows]
         columns: list[npt.NDArray[np.float64]] = []
+        carried = np.empty((values.shape[0], values.shape[1], len(metrics)), np.float32)
         for place, metric in enumerate(metrics):
-            series = values[:, :, past.metrics.index(metric)].astype(np.float64)
+            carried[:, :, place] = series = _carried(values[:, :, past.metrics.index(metric)])
             limit = limits[rows, place]
+            exact = series.astype(np.float64)
             if metric in HEAVY:
-                series, limit = np.log1p(np.maximum(series, 0)), np.log1p(limit)
-            columns += _facts_of(_carried(series), limit)
-        parts.append(np.stack(columns, axis=1).astype(np.float32))
+                exact, limit = np.log1p(np.maximum(exact, 0)), np.log1p(limit)
+            columns += _facts_of(exact, limit)
+        own = np.stack(columns, axis=1).astype(np.float32)
+        parts.append(np.concatenate([own, balance(metrics, carried), _calm(carried, limits[rows])], axis=1))
     return names, np.concatenate(parts)
 
 
@@ -127,7 +133,7 @@ def _facts() -> list[str]:
         "now", "step", "room",
         *(f"since_{far}" for _, far in pairwise(EDGES)),
         *(f"trend_{steps}" for steps in TREND_STEPS),
-        *(f"wait_{steps}" for steps in TREND_STEPS),
+        *(f"wait_{steps}" for steps in WAIT_STEPS),
         *(f"spread_{steps}" for steps in SPREAD_STEPS),
         *(f"day_{day}" for day in DAYS), "usual", "unusual", "highest",
     ]  # fmt: skip
@@ -143,8 +149,9 @@ def _facts_of(series: npt.NDArray[np.float64], limit: npt.NDArray[np.float64]) -
     trends = [
         slope * steps / (spread + 1e-6) for slope, steps, spread in zip(slopes, TREND_STEPS, spreads, strict=True)
     ]
+    steep = [_slope(series[:, -steps:]) for steps in WAIT_STEPS if steps not in TREND_STEPS] + slopes
     with np.errstate(divide="ignore", invalid="ignore"):
-        waits = [np.where(slope > 1e-6, np.log1p(np.maximum(room, 0) / slope), 12.0) for slope in slopes]
+        waits = [np.where(slope > 1e-6, np.log1p(np.maximum(room, 0) / slope), 12.0) for slope in steep]
     days = []
     for day in DAYS:
         at = end - day * STEPS_PER_DAY
@@ -166,9 +173,19 @@ def _known(fleet: FleetArrays, origin: datetime) -> Floats:
     return np.column_stack([codes, *(np.full(len(codes), one, np.float32) for one in clock)])
 
 
-def _carried(series: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _calm(values: Floats, limits: npt.NDArray[np.floating]) -> Floats:
+    """Logarithm of the steps since any metric was critical, [server, 1]; of all steps where none was."""
+    critical = np.asarray((values >= limits[:, None].astype(np.float32)).any(axis=2))
+    since = np.where(critical.any(axis=1), critical[:, ::-1].argmax(axis=1), values.shape[1])
+    return np.asarray(np.log1p(since), np.float32)[:, None]
+
+
+def _carried(series: Floats) -> Floats:
     """Last value carried over gaps; NaN before the first."""
-    places = np.where(np.isnan(series), 0, np.arange(series.shape[1]))
+    gaps = np.isnan(series)
+    if not gaps.any():
+        return series
+    places = np.where(gaps, 0, np.arange(series.shape[1]))
     return np.take_along_axis(series, np.maximum.accumulate(places, axis=1), axis=1)
 
 

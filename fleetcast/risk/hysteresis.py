@@ -17,6 +17,7 @@ from fleetcast.risk.levels import P1_30M, P2_30M, P3_8H, level_codes
 
 HOLD_STEPS = 3
 KEEP = 0.8
+FLAP_STEPS = 12  # origins within which a level that is taken again has flapped
 
 Codes = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ def lowered_codes(p_30m: Doubles, p_8h: Doubles, open_: npt.NDArray[np.bool_]) -
     return np.asarray(np.select(held, [0, 1, 2], default=3))
 
 
-def flaps(levels: Codes, within: int = 12) -> int:
+def flaps(levels: Codes, within: int = FLAP_STEPS) -> int:
     """Number of times that a level [origin, server] was left and taken again within so many origins."""
     count = 0
     for series in levels.T:

@@ -9,8 +9,8 @@ forecast alone can raise any level. The result never falls with the horizon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.features import Features, risk_features
 from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS, incident_probabilities
-from fleetcast.risk.spread import Dependencies, Spread, spread
+from fleetcast.risk.spread import Dependencies, spread_all, struck_for
 from fleetcast.windows.arrays import FleetArrays
 
 SURE = 0.5
@@ -37,12 +37,14 @@ class Judgement:
     """Probabilities of an incident, in the order of `HORIZONS`; NaN where nothing can be said.
 
     `server` is [server, horizon]; `metric` is [server, metric, horizon], the largest of a server's metrics being the
-    server's own; `source` says what made each horizon's.
+    server's own; `source` says what made each horizon's; `struck` are steps since each server became critical (NaN: it
+    did not).
     """
 
     server: Doubles
     metric: Doubles
     source: tuple[Source, ...]
+    struck: Doubles
 
 
 def judge(
@@ -62,12 +64,16 @@ def judge(
         model: the fitted model, which reads `fleet`.
         fleet: samples of the forecast's servers in its order; only steps up to the origin are read.
         topology: who depends on whom (schema `TOPOLOGY`), for what comes from upstream; with a fitted model only.
+            Servers judged a chunk at a time get it afterwards, all together (`from_upstream`).
     """
     line = _line(forecast, limits, calibration)
     with_line = np.fmax.reduce(line, axis=1)
     sources: list[Source] = ["line"] * len(HORIZONS)
+    struck = np.full(len(with_line), np.nan)
+    if fleet is not None and len(forecast.servers):
+        struck = struck_for(fleet.until(fleet.index_of(forecast.origin)), forecast.metrics, limits)
     if model is None or fleet is None or not len(forecast.servers):
-        return Judgement(with_line, line, tuple(sources))
+        return Judgement(with_line, line, tuple(sources), struck)
     features = risk_features(fleet, forecast, limits)
     fitted = model.probabilities(features)
     made = np.isfinite(with_line[:, -1])
@@ -78,20 +84,25 @@ def judge(
             sure = with_line[:, place] > SURE
             joined = np.where(sure, np.fmax(fitted[:, place], with_line[:, place]), fitted[:, place])
             server[:, place] = np.where(made, joined, np.nan)
-    if calibration is not None and topology is not None:
-        server = spread_all(server, Dependencies(forecast.servers, topology), calibration.spread)
     server = np.maximum.accumulate(server, axis=1)
     shares = _shares(line, server, model, features, forecast.metrics)
-    return Judgement(server, server[:, None] * shares, tuple(sources))
+    judged = Judgement(server, server[:, None] * shares, tuple(sources), struck)
+    return from_upstream(judged, forecast.servers, calibration, topology)
 
 
-def spread_all(server: Doubles, dependencies: Dependencies, by_horizon: Mapping[str, Spread]) -> Doubles:
-    """Probabilities [server, horizon] with what comes from upstream, where a spread was fitted."""
-    found = server.copy()
-    for place, name in enumerate(HORIZONS):
-        if name in by_horizon and dependencies.any:
-            found[:, place] = spread(server[:, place], dependencies.arriving(server[:, place]), by_horizon[name])
-    return found
+def from_upstream(
+    judged: Judgement, servers: Sequence[str], calibration: Calibration | None, topology: pa.Table | None
+) -> Judgement:
+    """The same with what comes from upstream, where a fitted model speaks and the topology is known.
+
+    `servers` are those judged, in order; dependencies on others are left out.
+    """
+    if calibration is None or topology is None or not calibration.spread or "fitted" not in judged.source:
+        return judged
+    server = spread_all(judged.server, judged.struck, Dependencies(servers, topology), calibration.spread)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        raised = np.where(judged.server > 0, server / judged.server, 1.0)
+    return replace(judged, server=server, metric=np.minimum(judged.metric * raised[:, None], 1.0))
 
 
 def _line(forecast: ForecastArrays, limits: npt.NDArray[np.floating], calibration: Calibration | None) -> Doubles:

@@ -38,7 +38,7 @@ from fleetcast.sources.spill import Spill
 
 QUARANTINE_FILE = "quarantine.parquet"
 PART_SERVERS = 25
-_SIDE_FILES = ("incidents.parquet", "topology.parquet", "maintenance.parquet")
+_SIDE_FILES = ("incidents.parquet", "topology.parquet", "maintenance.parquet", "remediations.parquet")
 
 
 def import_csv(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fleetcast.contract.rows import states_of_rows
-from fleetcast.contract.schema import MAINTENANCE, TIMESTAMP, TOPOLOGY, sample_schema
+from fleetcast.contract.schema import MAINTENANCE, REMEDIATIONS, TIMESTAMP, TOPOLOGY, sample_schema
 from fleetcast.contract.vocabulary import state_names
 from fleetcast.dataset.check import STATE_RULE, check_dataset
 from fleetcast.dataset.reader import Dataset
@@ -235,9 +235,12 @@ def test_side_tables_must_fit_the_servers(folder):
     )
     backwards = [{"server": "web1", "start": START, "end": START - timedelta(hours=1)}]
     storage.write_table("maintenance.parquet", pa.Table.from_pylist(backwards, MAINTENANCE))
+    ghosts = [{"server": "web7", "start": START, "end": START + timedelta(hours=1)}]
+    storage.write_table("remediations.parquet", pa.Table.from_pylist(ghosts, REMEDIATIONS))
     pq.write_table(pa.table({"server": ["web1"]}), folder / "incidents.parquet")
     problems = check_dataset(folder).problems
     assert any("ghost" in problem for problem in problems)
+    assert any("remediations.parquet" in problem and "web7" in problem for problem in problems)
     assert any("start after end" in problem for problem in problems)
     assert any(problem.startswith("incidents.parquet") for problem in problems)
 

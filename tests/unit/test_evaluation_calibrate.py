@@ -6,14 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, TOPOLOGY
+from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, REMEDIATIONS, TOPOLOGY
 from fleetcast.errors import EvaluationError, LeakageError
 from fleetcast.evaluation.calibrate import fit_risk, lines_of
 from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.evaluation.rivals import BaselineForecaster, BaselineManifest
 from fleetcast.model.baselines import BASELINES
 from fleetcast.risk.calibration import Calibration
-from fleetcast.risk.censoring import REMEDIATED
 from fleetcast.windows.arrays import FleetArrays
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -85,7 +84,7 @@ def test_labels_and_remediation_decide_what_is_learnt_from():
     times = {"precursor_start": START + 600 * STEP, "onset": START + 610 * STEP, "end": START + 630 * STEP}
     labels = pa.Table.from_pylist([label | times], schema=INCIDENTS)
     acted = {"server": "web2", "start": START + 605 * STEP, "end": START + 606 * STEP}
-    remediated = pa.Table.from_pylist([acted], schema=REMEDIATED)
+    remediated = pa.Table.from_pylist([acted], schema=REMEDIATIONS)
     windows = risk_windows(forecaster, fleet, origins(490, 600), labels, remediated)
     known = ~np.isnan(windows.outcomes[:, 2])
     assert np.nansum(windows.outcomes[:, 2]) == 1
@@ -114,7 +113,7 @@ def test_a_dependants_window_finds_its_upstream_at_the_same_origin():
     windows = risk_windows(make_forecaster(), make_fleet(), origins(490, 495), quiet_share=1e-9, topology=topology)
     assert windows.servers.tolist() == [0, 2, 0, 2]
     assert (windows.weights > 0).tolist() == [True, False, True, False]
-    arriving = windows.arriving(np.array([0.9, 0.2, 0.9, 0.4]))
-    np.testing.assert_allclose(arriving[:, 0], [0.1, 0, 0.2, 0])
+    comes = windows.arriving(np.array([0.9, 0.2, 0.9, 0.4]))
+    np.testing.assert_allclose(comes.ahead[:, 0], [0.1, 0, 0.2, 0])
     joined = RiskWindows.concat([windows, windows])
-    np.testing.assert_allclose(joined.arriving(np.tile([0.9, 0.2, 0.9, 0.4], 2))[:, 0], [0.1, 0, 0.2, 0] * 2)
+    np.testing.assert_allclose(joined.arriving(np.tile([0.9, 0.2, 0.9, 0.4], 2)).ahead[:, 0], [0.1, 0, 0.2, 0] * 2)

@@ -51,7 +51,7 @@ def test_weights_are_what_the_library_interprets(forecaster: Forecaster, fleet: 
     """Names and numbers: the library's own reading of the network's output, averaged over tokens."""
     history = forecaster.history(fleet.of_servers([2]), fleet.time_at(fleet.steps - 1))
     found = attribute(forecaster, history)
-    network = forecaster.network.transformer
+    network = forecaster.networks[0].transformer
     with torch.inference_mode():
         told = network.interpret_output(network(forecaster.inputs(history), attention=True), reduction="sum")
     for kind, names in (

@@ -1,5 +1,6 @@
 """What incident scoring counts, on small cases whose answer is known."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetcast.contract.schema import INCIDENTS, MAINTENANCE
+from fleetcast.contract.schema import INCIDENTS, MAINTENANCE, REMEDIATIONS, TOPOLOGY
 from fleetcast.evaluation.incident_cases import IncidentCases, collect
 from fleetcast.evaluation.incident_report import incident_markdown, reliability_figure
 from fleetcast.evaluation.incident_rivals import INCIDENT_RIVALS, linear_trend, node_mixin
@@ -22,8 +23,9 @@ from fleetcast.evaluation.incident_scores import (
 from fleetcast.evaluation.incident_scoring import IncidentScoring
 from fleetcast.evaluation.incident_section import incident_section
 from fleetcast.forecast.table import ForecastArrays
-from fleetcast.risk.censoring import REMEDIATED
+from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.limits import critical_limits
+from fleetcast.risk.spread import Spread
 from fleetcast.windows.arrays import FleetArrays
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -81,7 +83,7 @@ def test_a_remediated_server_is_censored_unless_the_onset_came_first():
     fleet = fleet_of()
     spans = pa.Table.from_pylist(
         [{"server": name, "start": START + 405 * STEP, "end": START + 408 * STEP} for name in ("web0", "web1")],
-        schema=REMEDIATED,
+        schema=REMEDIATIONS,
     )
     cases = cases_at(fleet, 400, 415, 425, remediated=spans, labels=labels_of(("web1", 403, 404)))
     assert cases.censored[0].tolist() == [[True] * 3, [False] * 3, [False] * 3]
@@ -234,3 +236,36 @@ def test_the_section_of_a_backtest_does_not_depend_on_the_chunks(size: int) -> N
     assert sections[0] == sections[1]
     assert sections[0].data["scopes"][2]["positives"] == 18
     assert sections[0].data["source"] == {"30m": "line", "2h": "line", "8h": "line"}
+
+
+def test_the_figures_of_a_fleet_do_not_depend_on_the_order_of_its_servers() -> None:
+    fleet = fleet_of(60)
+    fleet.values[::7, 420:440, 1] = 0.99
+    cases = cases_at(fleet, 380, 400, 500)
+    varied = np.random.default_rng(0).random(cases.probability.shape)
+    found = []
+    for order in (np.arange(60), np.random.default_rng(1).permutation(60)):
+        moved = {name: getattr(cases, name)[:, order] for name in ("ahead", "censored", "struck")}
+        names = tuple(cases.servers[row] for row in order)
+        found.append(incident_section(replace(cases, servers=names, probability=varied[:, order], **moved)))
+    for here, there in zip(found[0].scopes, found[1].scopes, strict=True):
+        assert here.fleet_groups == there.fleet_groups > 0
+        assert here.fleet_said == pytest.approx(there.fleet_said, rel=1e-12)
+        assert here.fleet_came == there.fleet_came
+        assert (here.fleet_skill or 0) == pytest.approx(there.fleet_skill or 0, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_what_comes_from_upstream_does_not_depend_on_the_chunks(size: int) -> None:
+    fleet = fleet_of(60)
+    fleet.values[0, 380:400, 1] = 0.99
+    topology = pa.Table.from_pylist([{"upstream": "web0", "downstream": "web59", "strength": 0.5}], TOPOLOGY)
+    calibration = Calibration(spread={"30m": Spread(reach=0.5, after=(0.6, 0.6, 0.6, 0.6))})
+    parts = [
+        cases_at(fleet.of_servers(np.arange(first, min(first + size, 60))), 300, 382) for first in range(0, 60, size)
+    ]
+    cases = IncidentCases.concat(parts)
+    raised = cases.from_upstream(calibration, topology).probability - cases.probability
+    assert raised[1, 59, 0] > 0.2
+    raised[1, 59] = 0
+    assert np.abs(raised).max() < 1e-5

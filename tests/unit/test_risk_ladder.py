@@ -1,5 +1,7 @@
 """Own limits, levels that do not flap, P(at least one), and sample paths."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,14 +9,16 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from fleetcast.contract.schema import MAINTENANCE
+from fleetcast.risk.assess import Risk
+from fleetcast.risk.cycle import Watch
 from fleetcast.risk.fleet import any_probability, fit_exponent
 from fleetcast.risk.hysteresis import HOLD_STEPS, Held, flaps
 from fleetcast.risk.incidents import incident_steps
-from fleetcast.risk.levels import level_codes
+from fleetcast.risk.levels import LEVELS, level_codes
 from fleetcast.risk.limits import critical_limits, server_limits
 from fleetcast.risk.paths import normal_scores, path_probabilities, step_correlation
 from fleetcast.risk.probability import run_probability
-from fleetcast.risk.spread import Spread, fit_spread, spread
+from fleetcast.risk.spread import Spread, arriving, fit_spread, spread
 from fleetcast.windows.arrays import FleetArrays
 
 METRIC = ("cpu_utilization",)
@@ -106,12 +110,16 @@ def test_the_exponent_finds_how_much_servers_share():
 
 def test_the_spread_finds_how_far_incidents_reach():
     random = np.random.default_rng(0)
-    own, arriving = random.uniform(0.005, 0.05, 40_000), random.uniform(0, 0.6, (40_000, 1))
-    truth = Spread(reach=0.5)
-    happened = (random.random(40_000) < spread(own, arriving, truth)).astype(float)
-    found = fit_spread(own, arriving, happened, np.ones(40_000))
+    own, said = random.uniform(0.005, 0.05, 40_000), random.uniform(0, 1, (40_000, 1))
+    since = np.where(random.random((40_000, 1)) < 0.5, np.nan, random.integers(0, 24, (40_000, 1)))
+    comes = arriving(said, since, np.full((40_000, 1), 0.6))
+    truth = Spread(reach=0.5, after=(0.8, 0.3, 0.1, 0.0))
+    happened = (random.random(40_000) < spread(own, comes, truth)).astype(float)
+    found = fit_spread(own, comes, happened, np.ones(40_000))
     assert found.reach == pytest.approx(0.5, abs=0.05)
-    assert fit_spread(own, np.zeros((40_000, 1)), happened, np.ones(40_000)) == Spread()
+    assert found.after == pytest.approx(truth.after, abs=0.1)
+    nothing = arriving(np.zeros((40_000, 1)), np.full((40_000, 1), np.nan), np.full((40_000, 1), 0.6))
+    assert fit_spread(own, nothing, happened, np.ones(40_000)) == Spread()
 
 
 def test_fully_correlated_paths_are_the_comonotone_probability():
@@ -140,3 +148,33 @@ def test_scores_of_what_was_forecast_right_are_normal_and_show_their_memory():
     assert abs(ndtr(scores).mean() - 0.5) < 0.02
     assert step_correlation(scores)[0, 1] == pytest.approx(0.8, abs=0.03)
     assert step_correlation(scores, autoregressive=True)[0, 2] == pytest.approx(0.64, abs=0.05)
+
+
+def risk_of(server: str, p: float | None, open_: bool = False) -> Risk:
+    code = level_codes(np.array([p or 0.0]), np.array([p or 0.0]), np.array([open_]))[0]
+    return Risk(
+        server=server, profile="generic", origin=datetime(2026, 1, 5, tzinfo=UTC), p_30m=p, p_2h=p, p_8h=p, open=open_,
+        level=LEVELS[code], score=None, metric=None, metric_probabilities={}, breach_s=None, breach_low_s=None,
+        breach_high_s=None, source="model", reason="",
+    )  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=30), st.integers(0, 5))
+@settings(max_examples=50)
+def test_a_watched_fleet_holds_each_servers_level_whatever_servers_are_beside_it(paths, seed):
+    random, kept, found = np.random.default_rng(seed), Watch(), []
+    for one, other in paths:
+        risks = [risk_of("a", one), risk_of("b", other), risk_of(f"c{random.integers(9)}", 0.9)]
+        risks, kept = kept.step([risks[place] for place in random.permutation(3)])
+        found.append({risk.server: LEVELS.index(risk.level) for risk in risks})
+    for place, name in enumerate("ab"):
+        assert [levels[name] for levels in found] == held_levels([path[place] for path in paths])
+
+
+def test_a_watched_fleet_counts_the_flaps_of_the_levels_it_shows():
+    kept, shown = Watch(), []
+    for place in range(300):
+        risks, kept = kept.step([risk_of("a", 0.9 if place % 7 == 0 else 0.1)])
+        shown.append([LEVELS.index(risks[0].level)])
+    assert kept.flapped == flaps(np.array(shown)) > 0
+    assert kept.flaps_per_server_day == pytest.approx(kept.flapped * DAY / 300)
