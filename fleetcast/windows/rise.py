@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetcast.compiling import compiled, compiled_and_kept
-from fleetcast.windows.kernels import copy_series, mark_alike, normal, put
+from fleetcast.windows.fill_decoder import mark_alike
+from fleetcast.windows.series import copy_series, normal, put
 from fleetcast.windows.spec import STALE_STEPS
 
 Floats = npt.NDArray[np.float32]
@@ -43,11 +44,12 @@ def fill_rise(
     """The latest value plus the usual change from its slot to each step's: a trend that knows the time of day.
 
     The change is the mean over the days, of which the smallest and the largest are left out (a cleaned disk is no
-    trend): over like days (`kernels.fill_lags`) where there are three of them, else over all. The latest value is that
-    of the last half hour; without one the anchor is missing. A sawtooth (`_marks`) falls where it passes its high mark.
+    trend): over like days (`fill_decoder.fill_lags`) where there are three of them, else over all. The latest value is
+    that of the last half hour; without one the anchor is missing. A sawtooth (`_marks`) falls where it passes its high
+    mark.
 
     Args:
-        history, rows, origins, lags, weekend, now, scales, targets, pool: as for `kernels.fill_lags`.
+        history, rows, origins, lags, weekend, now, scales, targets, pool: as for `fill_decoder.fill_lags`.
         slots: place of each target.
         decoder: filled [window, token, slot], normalised by the window.
         anchors: the last of them is filled, [window, step, target, anchor], in contract units; or empty.

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import torch
 
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
-from fleetcast.windows import kernels
 from fleetcast.windows.calendar import calendar_features
+from fleetcast.windows.fill_decoder import fill_base, fill_lags, fill_truth
+from fleetcast.windows.fill_encoder import fill_encoder
+from fleetcast.windows.fill_known import fill_known, fill_planned
 from fleetcast.windows.rise import fill_rise
 from fleetcast.windows.spec import ANCHORS, LAGS, OBSERVED_SHARE, POSITION, RISE, WindowSpec
 
@@ -84,7 +86,7 @@ class WindowBuilder:
         decoder = np.empty((size, spec.decoder_tokens, len(self.reals)), np.float32)
         scales = np.empty((size, 3, len(spec.features)), np.float32)
         observed = np.empty((size, len(self.targets) + 1), np.int64)
-        kernels.fill_encoder(
+        fill_encoder(
             samples.values, samples.columns, samples.rows, samples.ends, samples.history, samples.origins,
             self.pools, self.targets, self.feature_slots, self.peak_slots, self.share_slot,
             encoder, scales, observed,
@@ -93,14 +95,14 @@ class WindowBuilder:
         self._fill_known(servers, origins, self._statics(observed, center, scale), encoder, decoder)
         anchors = np.empty((0 if base is None else size, spec.horizon, len(self.targets), len(ANCHORS)), np.float32)
         if spec.day_lags:
-            for fill, places in ((kernels.fill_lags, self.lag_slots), (fill_rise, self.rise_slots)):
+            for fill, places in ((fill_lags, self.lag_slots), (fill_rise, self.rise_slots)):
                 fill(
                     samples.history, samples.rows, samples.origins, self.lags, self.weekend, self.pad + origins, scales,
                     self.targets, spec.decoder_pool, places, decoder, anchors,
                 )  # fmt: skip
         if base is not None and spec.floor_inputs:
             median = spec.levels.index(0.5)
-            kernels.fill_base(base, median, scales, self.targets, spec.decoder_pool, self.floor_slots, decoder)
+            fill_base(base, median, scales, self.targets, spec.decoder_pool, self.floor_slots, decoder)
         elif spec.floor_inputs:
             decoder[:, :, self.floor_slots] = 0
         batch = {"encoder_cont": encoder, "decoder_cont": decoder, **self._categories(samples, servers)}
@@ -115,7 +117,7 @@ class WindowBuilder:
     def truth(self, samples: Samples) -> torch.Tensor:
         """What came after the origins, [batch, horizon, target]; NaN where there was no sample."""
         found = np.empty((len(samples.rows), self.spec.horizon, len(self.targets)), np.float32)
-        kernels.fill_truth(samples.history, samples.rows, samples.origins, found)
+        fill_truth(samples.history, samples.rows, samples.origins, found)
         return torch.from_numpy(found)
 
     def _place(self) -> None:
@@ -153,13 +155,13 @@ class WindowBuilder:
             (decoder, self.decoder_offsets, self.decoder_empty, self.spec.decoder_pool),
         ):
             positions = (offsets / self.spec.context).astype(np.float32)
-            kernels.fill_known(
+            fill_known(
                 origins, offsets, self.calendar, self.pad, self.calendar_slots, positions, self.position_slot,
                 statics, self.static_slots, empty, tensor,
             )  # fmt: skip
             if self.planned_slot >= 0:
                 spans = (self.known.span_starts, self.known.spans)
-                kernels.fill_planned(servers, origins, offsets, *spans, pool, self.planned_slot, tensor)
+                fill_planned(servers, origins, offsets, *spans, pool, self.planned_slot, tensor)
 
     def _categories(self, samples: Samples, servers: Ints) -> dict[str, npt.NDArray[np.int64]]:
         steps = samples.ends[:, None] + (self.encoder_offsets + self.pools - 1)
