@@ -78,7 +78,7 @@ class Plan:
         frozen = frozen_evaluation()
         seeds = [frozen.corpus.seed + 1000 * (number + 1) for number in range(corpora)]
         fleets = [frozen.corpus.model_copy(update={"seed": seed}) for seed in seeds]
-        return cls(frozen.evaluation.spec, frozen.origins, fleets, 18, 0.02, 400, 48)
+        return cls(frozen.evaluation.spec, frozen.origins, fleets, 6, 0.012, 400, 48)
 
     @classmethod
     def small(cls) -> Plan:
@@ -112,7 +112,16 @@ def main() -> None:
         known = simulated(spec)
         origins = calibration_origins(known.fleet, forecaster, plan.stride)
         windows.append(
-            risk_windows(forecaster, known.fleet, origins, known.incidents, None, plan.quiet_share, known.topology)
+            risk_windows(
+                forecaster,
+                known.fleet,
+                origins,
+                known.incidents,
+                None,
+                plan.quiet_share,
+                known.topology,
+                later_share=0.25,
+            )
         )
         print(f"{len(windows[-1].weights):,} windows of {spec.servers} servers, seed {spec.seed}", file=sys.stderr)
         scores.append(residual_scores(forecaster, known.fleet, origins[:: max(len(origins) // 6, 1)]))

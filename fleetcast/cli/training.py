@@ -11,8 +11,9 @@ from fleetcast.cli.output import JSON_OPTION, say, show
 from fleetcast.cli.parse import parse_numbers, parse_span, parse_time, parse_words
 
 CALIBRATION_STRIDE = 6
-CALIBRATION_SERVERS = 512
-QUIET_WINDOWS = 20_000
+CALIBRATION_SERVERS = 1500
+QUIET_WINDOWS = 30_000
+SPREAD_SERVERS = 512
 
 
 def register(app: typer.Typer) -> None:
@@ -147,19 +148,21 @@ def _calibrate(bundle: Path, data: str) -> str:
     from fleetcast.contract.vocabulary import STEP_SECONDS
     from fleetcast.dataset.reader import Dataset
     from fleetcast.errors import EvaluationError
-    from fleetcast.evaluation.calibrate import calibrate_bundle
+    from fleetcast.evaluation.calibrate import attach_spread, calibrate_bundle
     from fleetcast.model.manifest import load_manifest
     from fleetcast.risk.probability import HORIZONS
     from fleetcast.windows.arrays import arrays_of_some
 
-    manifest = load_manifest(bundle)
+    manifest, dataset = load_manifest(bundle), Dataset.open(data)
+    some_servers = arrays_of_some(dataset, SPREAD_SERVERS)
+    attach_spread(bundle, some_servers.until(some_servers.index_of(manifest.cutoff)))
+    del some_servers
     stride = timedelta(seconds=STEP_SECONDS * CALIBRATION_STRIDE)
     first = datetime.fromisoformat(manifest.training["validation_start"])
     last = manifest.cutoff - timedelta(seconds=STEP_SECONDS * max(HORIZONS.values()))
     origins = [first + number * stride for number in range(int((last - first) / stride) + 1)] if last >= first else []
     if not origins:
         return "none: the validation part is shorter than 8 h"
-    dataset = Dataset.open(data)
     servers = len(dataset.manifest.servers)
     some = f" on {CALIBRATION_SERVERS} of {servers:,} servers" if servers > CALIBRATION_SERVERS else ""
     say(f"calibrating the risk on {len(origins)} origins{some and ',' + some.removeprefix(' on')}")
@@ -178,6 +181,7 @@ def _calibrate(bundle: Path, data: str) -> str:
     return (
         ", ".join(
             f"{name}: {line.events} of {line.windows} by the {'fitted model' if name in calibration.spread else 'line'}"
+            f" ({calibration.incidents.get(name, 0)} incidents)"
             for name, line in calibration.horizons.items()
         )
         + some

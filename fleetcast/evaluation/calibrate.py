@@ -17,6 +17,8 @@ from fleetcast.evaluation.protocol import Forecaster
 from fleetcast.evaluation.risk_windows import RiskWindows, risk_windows
 from fleetcast.forecast.forecaster import Forecaster as BundleForecaster
 from fleetcast.model.bundle import attach_risk
+from fleetcast.model.manifest import load_manifest, update_manifest
+from fleetcast.model.prior import FleetSpread
 from fleetcast.risk.calibration import Calibration, fit_line
 from fleetcast.risk.fleet import GROUPS, fit_exponent, hazards_of_groups
 from fleetcast.risk.learning import fit_risk_model
@@ -42,6 +44,14 @@ def calibrate_bundle(
     calibration, model = fit_risk(forecaster, fleet, origins, labels, remediated, quiet_share, topology)
     store_risk(bundle, calibration, model)
     return calibration
+
+
+def attach_spread(bundle: str | os.PathLike[str], past: FleetArrays) -> None:
+    """Write into a bundle how far these servers, up to the model's cutoff, move from their level (`model.prior`)."""
+    manifest = load_manifest(bundle)
+    values = past.select(manifest.targets)
+    found = FleetSpread.fit(values, past.profiles, manifest.targets, manifest.horizon, manifest.levels)
+    update_manifest(bundle, spread=found.model_dump())
 
 
 def store_risk(bundle: str | os.PathLike[str], calibration: Calibration, model: RiskModel | None) -> None:
@@ -77,7 +87,9 @@ def fit_windows(windows: RiskWindows) -> tuple[Calibration, RiskModel | None]:
             own, arriving = held_out[:, place], windows.arriving(held_out[:, place])
             spreads[name] = fit_spread(own, arriving, windows.outcomes[:, place], windows.weights)
             said[:, place] = spread(own, arriving, spreads[name])
-    return calibration.model_copy(update={"spread": spreads, "shared": exponents_of(windows, said)}), model
+    return calibration.model_copy(
+        update={"spread": spreads, "shared": exponents_of(windows, said), "incidents": dict(windows.events)}
+    ), model
 
 
 def lines_of(windows: RiskWindows) -> Calibration:

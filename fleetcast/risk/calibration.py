@@ -38,6 +38,9 @@ class Calibration(BaseModel):
 
     horizons: dict[str, Line] = Field(default_factory=dict)
     spread: dict[str, Spread] = Field(default_factory=dict, description="what comes from upstream (`risk.spread`)")
+    incidents: dict[str, int] = Field(
+        default_factory=dict, description="distinct incidents by horizon that all of it was fitted on"
+    )
     shared: dict[str, float] = Field(default_factory=dict, description="exponent of P(any) by horizon (`risk.fleet`)")
 
     def apply(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -36,14 +36,18 @@ def hazards_of_groups(
 ) -> tuple[Doubles, npt.NDArray[np.bool_]]:
     """Sums of -log(1 - p), and whether any had an incident, of random groups of one origin's servers.
 
-    All arguments are [server]; an outcome of NaN is left out. A server with a weight stands for so many like it that
-    had no incident, which count in the sum; groups hold about `sizes` servers.
+    All arguments are [server]; an outcome of NaN is left out. A server with a weight stands for so many like it: one
+    without an incident counts so often in its group's sum, one with an incident is dealt out so many times, since each
+    may be the first of another group. Groups hold about `sizes` servers.
     """
-    known = np.flatnonzero(~np.isnan(probabilities) & ~np.isnan(outcomes))
-    hazard = -np.log1p(-np.minimum(probabilities, MOST)) * weights
+    known = np.flatnonzero(~np.isnan(probabilities) & ~np.isnan(outcomes) & (weights > 0))
+    hit = outcomes > 0.5
+    known = np.repeat(known, np.where(hit[known], np.maximum(np.round(weights[known]), 1), 1).astype(np.int64))
+    counted = np.where(hit, 1.0, weights)
+    hazard = -np.log1p(-np.minimum(probabilities, MOST)) * counted
     sums, hits = [], []
     for size in sizes:
-        count = int(weights[known].sum() // size)
+        count = int(counted[known].sum() // size)
         if not count:
             continue
         dealt = np.array_split(generator.permutation(known), count)

@@ -25,7 +25,7 @@ from fleetcast.risk.probability import HORIZONS
 
 FEWEST_EVENTS = 60  # distinct incidents within a horizon: with fewer the line alone is used
 FOLDS = 2
-TREES = {"30m": 150, "2h": 220, "8h": 260}
+TREES = {"30m": 200, "2h": 300, "8h": 350}
 TREE = {
     "objective": "binary",
     "learning_rate": 0.04,

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.risk.assess import Risk
 from fleetcast.risk.cycle import Watch
-from fleetcast.risk.fleet import any_probability, fit_exponent
+from fleetcast.risk.fleet import any_probability, fit_exponent, hazards_of_groups
 from fleetcast.risk.hysteresis import HOLD_STEPS, Held, flaps
 from fleetcast.risk.incidents import incident_steps
 from fleetcast.risk.levels import LEVELS, level_codes
@@ -178,3 +178,17 @@ def test_a_watched_fleet_counts_the_flaps_of_the_levels_it_shows():
         shown.append([LEVELS.index(risks[0].level)])
     assert kept.flapped == flaps(np.array(shown)) > 0
     assert kept.flaps_per_server_day == pytest.approx(kept.flapped * DAY / 300)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_a_sample_of_the_servers_with_incidents_gives_the_same_exponent(share):
+    random, sums, hits = np.random.default_rng(0), [], []
+    for _ in range(200):
+        p = random.uniform(0.0, 0.1, 400)
+        outcome = (random.random(400) < p).astype(float)
+        taken = random.random(400) < np.where(outcome > 0.5, share, 1.0)
+        weights = np.where(outcome > 0.5, 1 / share, 1.0)[taken]
+        found = hazards_of_groups(p[taken], outcome[taken], weights, (10, 30), random)
+        sums.append(found[0])
+        hits.append(found[1])
+    assert fit_exponent(np.concatenate(sums), np.concatenate(hits)) == pytest.approx(1.0, abs=0.12)
