@@ -16,6 +16,7 @@ expected and what to do. The command line prints the message alone and exits wit
     ├── EvaluationError        a backtest cannot be run honestly
     │   └── LeakageError       a window would reach into what the model was trained on
     ├── StoreError             the database refused
+    │   ├── StorageFullError   its disk is full
     │   ├── NotFoundError      no such alert, plan or key
     │   └── ConflictError      the thing is not in a state that allows this
     └── ServiceError           the service cannot do what was asked
@@ -94,6 +95,10 @@ class LeakageError(EvaluationError):
 
 class StoreError(FleetCastError):
     """The database refused."""
+
+
+class StorageFullError(StoreError):
+    """The database's disk is full."""
 
 
 class NotFoundError(StoreError):

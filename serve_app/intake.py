@@ -10,11 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleetcast.contract.metrics import METRIC_NAMES, in_contract_order
+from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.validate import validate
 from fleetcast.contract.vocabulary import STEP_SECONDS
-from fleetcast.store.samples import SampleRow
 from serve_app.schemas import QuarantinedValue
 
 Row = Mapping[str, str | float | None]
@@ -176,15 +175,3 @@ def _table(columns: _Columns) -> pa.Table:
 def moment_of(seconds: int) -> datetime:
     """UTC time of Unix seconds."""
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def table_of_samples(rows: Sequence[SampleRow]) -> pa.Table:
-    """Rows of the database as a table (server, profile, timestamp, metrics that occur)."""
-    names = in_contract_order({name for row in rows for name in row.metrics})
-    arrays = {
-        "server": pa.array([row.server for row in rows], pa.string()),
-        "profile": pa.array([row.profile for row in rows], pa.string()),
-        "timestamp": pc.cast(pa.array([row.timestamp for row in rows], pa.int64()), TIMESTAMP),
-        **{name: pa.array([row.metrics.get(name) for row in rows], pa.float64()) for name in names},
-    }
-    return pa.table(arrays)

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from fleetcast.errors import UsageError
 from fleetcast.store.maintenance import MaintenanceWindow
-from serve_app.history import Stored, no_room
+from serve_app.commits import Stored, no_room
 from serve_app.intake import Checked, check_rows, rows_of
 from serve_app.schemas import MaintenanceAnswer, MaintenanceRequest, SamplesAnswer, SamplesRequest
 from serve_app.services import Needed, Operator, TooLargeError, Writer, ask
