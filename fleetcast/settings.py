@@ -63,6 +63,7 @@ class ServiceSettings(BaseModel):
         20_000, ge=1, description="servers kept in memory; samples of further ones are refused until one falls silent"
     )
     retention_hours: float = Field(24.0 * 31, gt=0, description="samples kept in the database")
+    quarantine_rows: int = Field(100_000, ge=1, description="refused values kept; the oldest go first")
     request_timeout_s: float = Field(30.0, gt=0)
     max_rows_per_request: int = Field(100_000, ge=1)
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1)

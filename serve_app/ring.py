@@ -81,7 +81,7 @@ class Ring:
         found = (rows != NEVER) & self.holds(seconds) & (seconds <= self.newest)
         slots = seconds[found] // STEP_SECONDS % self.steps
         found[found] = ~np.isnan(self._values[rows[found], slots]).all(axis=1)
-        return found
+        return np.asarray(found)
 
     def holds(self, seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether the times are not older than what is kept."""

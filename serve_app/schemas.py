@@ -257,6 +257,22 @@ class QuarantinedValue(BaseModel):
     rule: str
 
 
+class QuarantinedSample(QuarantinedValue):
+    """A refused value that is kept: when it came, and the name of the key that sent it."""
+
+    number: int = Field(description="grows with every refused value")
+    at: datetime
+    sender: str
+
+
+class QuarantinePage(BaseModel):
+    """Refused values, newest first; `total` are kept, `next` is None on the last page."""
+
+    total: int
+    items: list[QuarantinedSample]
+    next: int | None
+
+
 class SamplesAnswer(BaseModel):
     """What became of a batch; a row that was not accepted is in the quarantine with its reason."""
 

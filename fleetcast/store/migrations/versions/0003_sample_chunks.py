@@ -86,7 +86,7 @@ def _make_tables() -> sa.Table:
     return chunks
 
 
-def _chunk(bucket: int, rows: Iterator[sa.Row[Any]]) -> dict[str, object]:
+def _chunk(bucket: int, rows: Iterator[Any]) -> dict[str, object]:
     found = [(row.server, row.timestamp, row.profile, json.loads(row.metrics)) for row in rows]
     servers, seconds, profiles, metrics = zip(*found, strict=True)
     columns = {
