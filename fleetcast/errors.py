@@ -10,6 +10,7 @@ expected and what to do. The command line prints the message alone and exits wit
     │   └── IncompatibleError  two sides (model, data, checkpoint, contract) that do not fit
     ├── DatasetError           a dataset is missing, damaged or already there
     ├── MappingError           an import mapping is wrong
+    ├── SourceError            a source of samples does not answer or refuses
     ├── BundleError            a model bundle is missing or damaged
     ├── TrainingError          a training cannot start or go on
     │   └── RunLockedError     the run, service or folder is in use by a living process
@@ -71,6 +72,10 @@ class DatasetError(FleetCastError):
 
 class MappingError(FleetCastError):
     """An import mapping does not describe the file."""
+
+
+class SourceError(FleetCastError):
+    """A source of samples does not answer, or refuses what it was asked."""
 
 
 class BundleError(FleetCastError):
