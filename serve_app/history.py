@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,16 +14,19 @@ import pyarrow as pa
 from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import ServiceError
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
+from fleetcast.store.quarantine import Refused, add_refused
 from fleetcast.store.samples import newest_timestamp, read_samples
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.arguments import AppArgs
 from serve_app.commits import Commits, Stored, no_room
-from serve_app.intake import moment_of
+from serve_app.intake import Checked, moment_of
+from serve_app.puller import Puller
 from serve_app.ring import NEVER, Ring
 from serve_app.schedule import STEP
-from serve_app.schemas import ServerHistory, Trends
+from serve_app.schemas import ServerHistory, SourceInfo, Trends
 from serve_app.trends import server_history, trends
 from serve_app.upkeep import Upkeep
 
@@ -36,6 +39,7 @@ class HistoryInfo:
 
     servers: int
     newest: datetime | None
+    sources: list[SourceInfo] = field(default_factory=list)
 
 
 class History:
@@ -54,6 +58,12 @@ class History:
         self._planning = asyncio.Lock()
         self._maintenance = _planned(self._store, args.dataset)
         self._load()
+        self._puller = self._started_puller()
+
+    async def check_health(self) -> None:
+        """Raise when a loop in the background has ended, so that Serve starts a new replica."""
+        if self._puller is not None and not self._puller.is_running:
+            raise ServiceError("reading of Prometheus has ended")
 
     async def add(self, table: pa.Table) -> Stored:
         """Store checked rows (`intake.check_rows`); they are durable when this returns.
@@ -81,7 +91,8 @@ class History:
     async def info(self) -> HistoryInfo:
         """How much there is."""
         newest = self._ring.newest
-        return HistoryInfo(len(self._ring), None if newest == NEVER else moment_of(newest))
+        sources = [] if self._puller is None else [self._puller.info()]
+        return HistoryInfo(len(self._ring), None if newest == NEVER else moment_of(newest), sources)
 
     async def of_server(self, server: str, hours: float) -> ServerHistory | None:
         """The last hours of one server; None for a server without samples."""
@@ -100,6 +111,26 @@ class History:
             await asyncio.to_thread(self._write_plan, window, by)
             self._maintenance = await asyncio.to_thread(_planned, self._store, self._args.dataset)
         return int(self._maintenance.num_rows)
+
+    async def _take(self, checked: Checked, sender: str) -> Stored:
+        """Store what a source gave; what was refused goes to the quarantine."""
+        stored = await self.add(checked.table)
+        refused = checked.without(stored.refused, no_room(self._args.service.max_servers)) if stored.refused else None
+        if refused := refused or checked.quarantined:
+            await asyncio.to_thread(self._quarantine, sender, [Refused(**value.model_dump()) for value in refused])
+        return stored
+
+    def _quarantine(self, sender: str, refused: list[Refused]) -> None:
+        with self._store.session() as session:
+            add_refused(session, self._clock.now(), sender, refused, self._args.service.quarantine_rows)
+
+    def _started_puller(self) -> Puller | None:
+        if not self._args.prometheus.url:
+            return None
+        kept = timedelta(hours=self._args.service.retention_hours)
+        puller = Puller(self._args.prometheus, self._store, self._clock, kept, self._take)
+        puller.start()
+        return puller
 
     def _newest(self) -> int:
         return max(self._ring.newest, STEP_SECONDS)

@@ -109,6 +109,14 @@ class ScenarioRequest(BaseModel):
     servers: list[str] | None = Field(None, max_length=10_000)
 
 
+class SourceInfo(BaseModel):
+    """A source that the service reads by itself: up to which step, and why it does not go on."""
+
+    name: str
+    read: datetime | None
+    error: str | None
+
+
 class Status(BaseModel):
     """How the service is. `reasons` says why it is not ready."""
 
@@ -123,6 +131,7 @@ class Status(BaseModel):
     newest_sample: datetime | None
     shadow: bool = Field(description="notifications and actions are recorded, not carried out")
     demo: DemoState | None
+    sources: list[SourceInfo] = []
 
 
 class FleetItem(BaseModel):
