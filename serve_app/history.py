@@ -15,6 +15,7 @@ from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ServiceError
+from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
 from fleetcast.store.quarantine import Refused, add_refused
@@ -24,6 +25,7 @@ from serve_app.arguments import AppArgs
 from serve_app.commits import Commits, Stored, no_room
 from serve_app.intake import Checked, moment_of
 from serve_app.puller import Puller
+from serve_app.receiver import Receiver
 from serve_app.ring import NEVER, Ring
 from serve_app.schedule import STEP
 from serve_app.schemas import ServerHistory, SourceInfo, Trends
@@ -58,12 +60,19 @@ class History:
         self._planning = asyncio.Lock()
         self._maintenance = _planned(self._store, args.dataset)
         self._load()
+        self._receiver = Receiver(
+            self._store,
+            self._clock,
+            Relabeller(args.prometheus.relabel),
+            timedelta(hours=args.service.retention_hours),
+            self._take,
+        )
         self._puller = self._started_puller()
 
     async def check_health(self) -> None:
         """Raise when a loop in the background has ended, so that Serve starts a new replica."""
-        if self._puller is not None and not self._puller.is_running:
-            raise ServiceError("reading of Prometheus has ended")
+        if not self._receiver.is_running or (self._puller is not None and not self._puller.is_running):
+            raise ServiceError("reading of Prometheus or rolling up what it sent has ended")
 
     async def add(self, table: pa.Table) -> Stored:
         """Store checked rows (`intake.check_rows`); they are durable when this returns.
@@ -75,6 +84,10 @@ class History:
         stored = await self._commits.add(table)
         self._upkeep.after_commit(self._clock.now())
         return stored
+
+    async def receive(self, raw: pa.Table) -> None:
+        """Keep raw samples of remote write; durable when this returns, samples when their step is over."""
+        await self._receiver.receive(raw)
 
     async def window(self, origin: datetime, steps: int) -> FleetArrays:
         """All servers over the `steps` grid times (no more than are kept) up to `origin`, and planned maintenance."""

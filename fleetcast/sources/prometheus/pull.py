@@ -20,6 +20,8 @@ from fleetcast.sources.prometheus.relabel import Host, Relabeller
 logger = logging.getLogger(__name__)
 
 INSTANCE = "instance"
+ROUNDING = 0.02
+"""Rates are estimates: an idle core can seem to have idled for a little more than the time there was."""
 MOST_CELLS = 300_000
 """Servers x steps a query: beyond that answers become hundreds of megabytes."""
 
@@ -109,5 +111,7 @@ def _table(
         "timestamp": pa.array(first + STEP_SECONDS * step, pa.int64()).cast(TIMESTAMP),
     }
     for name in in_contract_order(grids):
-        columns[name] = pa.array(grids[name][row, step], from_pandas=True)
+        values = grids[name][row, step]
+        values[(values < 0) & (values > -ROUNDING)] = 0.0
+        columns[name] = pa.array(values, from_pandas=True)
     return pa.table(columns)
