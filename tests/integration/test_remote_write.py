@@ -75,6 +75,10 @@ def test_counters_become_rates_whatever_began_again_and_gauges_means() -> None:
         assert row["memory_used"] == pytest.approx((4 * memory(cell) + memory(cell - 1)) / 5, abs=1e-6)
         assert row["network_receive_bytes"] == pytest.approx(1000, rel=0.25 if cell <= boot < cell + 300 else 1e-6)
     assert roll_up_raw(raw, START + 7500, [host], RULES).num_rows == 0
+    gauges = decode_write(body(line for line in lines if "memory" in line), MOST)
+    (row,) = roll_up_raw(gauges, START + 300, [host], RULES).to_pylist()
+    assert "cpu_utilization" not in row
+    assert row["memory_used"] > 0
 
 
 @given(st.binary(max_size=200))

@@ -16,6 +16,7 @@ from fleetcast.sources.prometheus import write
 from fleetcast.sources.prometheus.relabel import Relabeller
 
 STEP_MS = 1000 * STEP_SECONDS
+_WORDS = pa.array([], pa.string())
 _SERIES = ["host", "name", "part"]
 
 
@@ -30,6 +31,8 @@ def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Re
     frame = frame[(frame["ms"] >= begin - STEP_MS) & (frame["ms"] < begin + STEP_MS) & frame["host"].isin(hosts)]
     frame = frame.drop_duplicates([*_SERIES, "ms"], keep="last").sort_values([*_SERIES, "ms"], kind="stable")
     inside = frame["ms"] >= begin
+    if not inside.any():
+        return pa.table({"server": _WORDS, "profile": _WORDS, "timestamp": pa.array([], TIMESTAMP)})
     counted = frame["name"].isin(write.COUNTERS)
     gauges = frame[inside & ~counted].groupby(_SERIES)["value"].mean()
     means = {name: found for name, found in pd.concat([_rates(frame[counted], begin), gauges]).groupby(level="name")}
@@ -69,13 +72,13 @@ def _metrics(found: dict[str, pd.Series[float]], end: int) -> dict[str, pd.Serie
     nothing = pd.Series([], dtype=float, index=pd.MultiIndex.from_arrays([[], [], []], names=_SERIES))
 
     def series(name: str) -> pd.Series[float]:
-        return found.get(name, nothing).droplevel("name")
+        return found.get(name, nothing).droplevel("name").astype(float)
 
     def by_host(name: str) -> pd.Series[float]:
         return series(name).groupby(level="host").mean()
 
     cpu = series(write.CPU)
-    modes = pd.Series(cpu.index.get_level_values("part"), index=cpu.index, dtype=str).str.rpartition("|")[2]
+    modes = pd.Series(cpu.index.get_level_values("part"), index=cpu.index, dtype=str).str.split("|").str[-1]
     cores = cpu[modes == "idle"].groupby(level="host").size()
 
     def share(*wanted: str) -> pd.Series[float]:
