@@ -234,7 +234,8 @@ remote_write:
             assert row["server"] == "127.0.0.1"
             idle = asked(f'avg by (instance) (rate(node_cpu_seconds_total{{mode="idle"}}[{span}]))')
             assert row["cpu_utilization"] == pytest.approx(max(0, 1 - idle), abs=0.1)
-            used = "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"
+            free = f"avg_over_time(node_memory_MemAvailable_bytes[{span}])"
+            used = f"1 - {free} / avg_over_time(node_memory_MemTotal_bytes[{span}])"
             assert row["memory_used"] == pytest.approx(asked(used), abs=0.05)
             fullest = (
                 'max(1 - node_filesystem_avail_bytes{fstype!~"tmpfs|overlay|squashfs"} / node_filesystem_size_bytes)'
