@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleetcast.settings import PrometheusSettings, ServiceSettings
+from fleetcast.store.marks import set_mark
 from serve_app.arguments import AppArgs
 from serve_app.history import History
 from tests.prometheus import Prometheus, add_blocks, busy, host_lines, prometheus
@@ -69,10 +70,7 @@ def test_a_prometheus_that_was_gone_is_read_on_without_a_gap_and_nothing_is_doub
 
         # Prometheus gone: the mark of a later restart is where it was.
         await asyncio.to_thread(running.kill)
-        (await history.info()).sources  # noqa: B018
         with history._store.session() as session:
-            from fleetcast.store.marks import set_mark
-
             set_mark(session, "prometheus", past + 3600 - 300)
         history._puller._loop.cancel()  # type: ignore[union-attr]
 
