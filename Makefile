@@ -14,7 +14,7 @@ TEST_ENV := env -u RAY_ADDRESS -u RAY_AUTH_TOKEN -u RAY_AUTH_TOKEN_PATH \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test screenshot lint lock clean chromium compiler peers peers-neural peers-stats
+.PHONY: help setup demo test screenshot lint lock clean chromium compiler services peers peers-neural peers-stats
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,7 +24,7 @@ setup: $(VENV)/installed ## make .venv with the pinned dependencies and FleetCas
 demo: setup compiler ## simulate, train, backtest, serve; dashboard at http://127.0.0.1:8000 (Ctrl-C stops everything)
 	@exec $(BIN)/fleetcast demo
 
-test: setup chromium compiler peers lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
+test: setup chromium compiler services peers lint ## run every check and test; PYTEST_ARGS="-k NAME" picks some
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 screenshot: setup chromium ## renew the README's picture of the dashboard
@@ -92,3 +92,9 @@ compiler:
 
 chromium:
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update && $(APT_INSTALL) chromium; }
+
+# What the service is tested against: the real Prometheus, node_exporter and PostgreSQL; tests start their own.
+services:
+	@{ command -v prometheus && command -v promtool && command -v prometheus-node-exporter \
+		&& ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
+		|| { $(SUDO) apt-get update && $(APT_INSTALL) prometheus prometheus-node-exporter postgresql; }

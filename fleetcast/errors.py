@@ -10,12 +10,14 @@ expected and what to do. The command line prints the message alone and exits wit
     │   └── IncompatibleError  two sides (model, data, checkpoint, contract) that do not fit
     ├── DatasetError           a dataset is missing, damaged or already there
     ├── MappingError           an import mapping is wrong
+    ├── SourceError            a source of samples does not answer or refuses
     ├── BundleError            a model bundle is missing or damaged
     ├── TrainingError          a training cannot start or go on
     │   └── RunLockedError     the run, service or folder is in use by a living process
     ├── EvaluationError        a backtest cannot be run honestly
     │   └── LeakageError       a window would reach into what the model was trained on
     ├── StoreError             the database refused
+    │   ├── StorageFullError   its disk is full
     │   ├── NotFoundError      no such alert, plan or key
     │   └── ConflictError      the thing is not in a state that allows this
     └── ServiceError           the service cannot do what was asked
@@ -72,6 +74,10 @@ class MappingError(FleetCastError):
     """An import mapping does not describe the file."""
 
 
+class SourceError(FleetCastError):
+    """A source of samples does not answer, or refuses what it was asked."""
+
+
 class BundleError(FleetCastError):
     """A model bundle is missing or damaged."""
 
@@ -94,6 +100,10 @@ class LeakageError(EvaluationError):
 
 class StoreError(FleetCastError):
     """The database refused."""
+
+
+class StorageFullError(StoreError):
+    """The database's disk is full."""
 
 
 class NotFoundError(StoreError):

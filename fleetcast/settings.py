@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -63,10 +63,49 @@ class ServiceSettings(BaseModel):
         20_000, ge=1, description="servers kept in memory; samples of further ones are refused until one falls silent"
     )
     retention_hours: float = Field(24.0 * 31, gt=0, description="samples kept in the database")
+    quarantine_rows: int = Field(100_000, ge=1, description="refused values kept; the oldest go first")
     request_timeout_s: float = Field(30.0, gt=0)
     max_rows_per_request: int = Field(100_000, ge=1)
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1)
     shard_servers: int = Field(256, ge=1, description="servers a call to a forecaster")
+
+
+class RelabelRule(BaseModel):
+    """A rule of Prometheus' relabelling; `server` and `profile` are the labels that FleetCast reads at the end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source_labels: list[str] = Field(default_factory=list)
+    separator: str = ";"
+    regex: str = Field("(.*)", description="matched against the whole text")
+    target_label: str = ""
+    replacement: str = "$1"
+    action: Literal["replace", "keep", "drop", "lowercase"] = "replace"
+
+
+def _without_port() -> list[RelabelRule]:
+    return [RelabelRule(source_labels=["instance"], regex=r"(.+?)(?::\d+)?", target_label="server")]
+
+
+class PrometheusSettings(BaseModel):
+    """A Prometheus that samples are read from or sent by."""
+
+    url: str | None = Field(None, description="base address, for example http://127.0.0.1:9090; None reads from none")
+    token_file: Path | None = Field(None, description="file with a bearer token that Prometheus asks for")
+    ca_file: Path | None = Field(None, description="certificates that Prometheus' own is checked against")
+    queries: dict[str, str] = Field(
+        default_factory=dict, description="PromQL by metric in place of the data contract's; empty leaves a metric out"
+    )
+    labels_from: str = Field(
+        "node_uname_info", description="series whose labels, joined by `instance`, the rules see; empty is none"
+    )
+    relabel: list[RelabelRule] = Field(
+        default_factory=_without_port, description="from a host's labels to `server` and `profile`"
+    )
+    chunk_steps: int = Field(288, ge=1, le=10_999, description="most steps a query; Prometheus answers up to 11,000")
+    backfill_hours: float = Field(168.0, gt=0, description="how far back the service reads at its first start")
+    delay_s: float = Field(15.0, ge=0, lt=300, description="seconds after a step's end until it is read")
+    timeout_s: float = Field(60.0, gt=0)
 
 
 class Settings(BaseSettings):
@@ -81,6 +120,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
     @property
     def database(self) -> str:

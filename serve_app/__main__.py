@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--port", type=int, help="port to listen on (default: the settings', 8000)")
     found.add_argument("--home", type=Path, help="folder of the service's database and state")
     found.add_argument("--database", metavar="URL", help="SQLAlchemy URL (default: SQLite in the home folder)")
+    found.add_argument("--prometheus", metavar="URL", help="read samples of this Prometheus (default: the settings')")
     found.add_argument("--new-key", metavar="NAME", help="make a new API key of this name with all scopes")
     source = found.add_mutually_exclusive_group()
     source.add_argument("--data", type=Path, metavar="DATASET", help="store the last hours of a dataset first")
@@ -73,6 +74,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     update: dict[str, object] = {"service": settings.service.model_copy(update=service)}
     if options.home is not None:
         update["home"] = options.home
+    if options.prometheus is not None:
+        update["prometheus"] = settings.prometheus.model_copy(update={"url": options.prometheus})
     if options.database is not None:
         update["database_url"] = options.database
     return settings.model_copy(update=update)

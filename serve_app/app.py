@@ -39,6 +39,13 @@ def build(args: AppArgs) -> serve.Application:
     return ingress.bind(args, history, watcher, alerts, remediation)  # type: ignore[no-any-return]
 
 
+def build_intake(args: AppArgs, steps: int, timezone: str) -> serve.Application:
+    """The API with the history alone, without a model: it takes samples in and nothing forecasts them."""
+    history = _single("history", History).bind(args, timezone, steps)
+    ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
+    return ingress.bind(args, history, history, history, history)  # type: ignore[no-any-return]
+
+
 def build_ui(args: DashboardArgs) -> serve.Application:
     """The dashboard application."""
     return build_dashboard(args.api_url, args.root_path)

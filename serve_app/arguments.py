@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetcast.clock import ClockSpec
-from fleetcast.settings import AlertSettings, CostSettings, ServiceSettings
+from fleetcast.settings import AlertSettings, CostSettings, PrometheusSettings, ServiceSettings
 
 
 class AppArgs(BaseModel):
@@ -29,6 +29,7 @@ class AppArgs(BaseModel):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
 
 class DashboardArgs(BaseModel):

@@ -5,41 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.schema import MAINTENANCE
-from fleetcast.contract.vocabulary import STEP_SECONDS, profile_from_host
+from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.dataset.reader import Dataset
+from fleetcast.errors import ServiceError
+from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
-from fleetcast.store.samples import SampleRow, delete_samples_before, load_samples, upsert_samples
+from fleetcast.store.quarantine import Refused, add_refused
+from fleetcast.store.samples import newest_timestamp, read_samples
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.arguments import AppArgs
-from serve_app.intake import moment_of, table_of_samples
+from serve_app.commits import Commits, Stored, no_room
+from serve_app.intake import Checked, moment_of
+from serve_app.puller import Puller
+from serve_app.receiver import Receiver
 from serve_app.ring import NEVER, Ring
 from serve_app.schedule import STEP
-from serve_app.schemas import ServerHistory, Trends
+from serve_app.schemas import ServerHistory, SourceInfo, Trends
 from serve_app.trends import server_history, trends
+from serve_app.upkeep import Upkeep
 
 logger = logging.getLogger("ray.serve")
-
-LOAD_CHUNK = 50_000
-PRUNE_EVERY = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Rows that were not there before, rows that replaced one with the same server and time, servers not let in."""
-
-    inserted: int
-    replaced: int
-    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class HistoryInfo:
 
     servers: int
     newest: datetime | None
+    sources: list[SourceInfo] = field(default_factory=list)
 
 
 class History:
@@ -61,26 +55,39 @@ class History:
         self._args, self._clock = args, args.clock.build()
         self._store = open_store(args.database)
         self._ring = Ring(steps, timezone)
-        self._writing = asyncio.Lock()
-        self._pruned: datetime | None = None
+        self._commits = Commits(self._store, self._ring, args.service.max_servers)
+        self._upkeep = Upkeep(self._store, self._ring, timedelta(hours=args.service.retention_hours))
+        self._planning = asyncio.Lock()
         self._maintenance = _planned(self._store, args.dataset)
         self._load()
+        self._receiver = Receiver(
+            self._store,
+            self._clock,
+            Relabeller(args.prometheus.relabel),
+            timedelta(hours=args.service.retention_hours),
+            self._take,
+        )
+        self._puller = self._started_puller()
+
+    async def check_health(self) -> None:
+        """Raise when a loop in the background has ended, so that Serve starts a new replica."""
+        if not self._receiver.is_running or (self._puller is not None and not self._puller.is_running):
+            raise ServiceError("reading of Prometheus or rolling up what it sent has ended")
 
     async def add(self, table: pa.Table) -> Stored:
         """Store checked rows (`intake.check_rows`); they are durable when this returns.
 
         A row without a profile keeps the one its server has, else its host name tells. Rows of new servers for which
         there is no room (`max_servers`) are left out and their servers named in the answer.
+        Raises `StorageFullError` and `StoreError` when nothing was stored.
         """
-        async with self._writing:
-            table, refused = self._admitted(table)
-            if not table.num_rows:
-                return Stored(0, 0, refused)
-            table = self._with_profiles(table)
-            stored = await asyncio.to_thread(self._commit, table)
-            self._ring.put(table)
-            await self._prune()
-        return replace(stored, refused=refused)
+        stored = await self._commits.add(table)
+        self._upkeep.after_commit(self._clock.now())
+        return stored
+
+    async def receive(self, raw: pa.Table) -> None:
+        """Keep raw samples of remote write; durable when this returns, samples when their step is over."""
+        await self._receiver.receive(raw)
 
     async def window(self, origin: datetime, steps: int) -> FleetArrays:
         """All servers over the `steps` grid times (no more than are kept) up to `origin`, and planned maintenance."""
@@ -97,7 +104,8 @@ class History:
     async def info(self) -> HistoryInfo:
         """How much there is."""
         newest = self._ring.newest
-        return HistoryInfo(len(self._ring), None if newest == NEVER else moment_of(newest))
+        sources = [] if self._puller is None else [self._puller.info()]
+        return HistoryInfo(len(self._ring), None if newest == NEVER else moment_of(newest), sources)
 
     async def of_server(self, server: str, hours: float) -> ServerHistory | None:
         """The last hours of one server; None for a server without samples."""
@@ -112,99 +120,53 @@ class History:
 
     async def plan(self, window: MaintenanceWindow, by: str) -> int:
         """Announce maintenance; returns how many windows are planned. Durable when this returns."""
-        async with self._writing:
+        async with self._planning:
             await asyncio.to_thread(self._write_plan, window, by)
             self._maintenance = await asyncio.to_thread(_planned, self._store, self._args.dataset)
         return int(self._maintenance.num_rows)
+
+    async def _take(self, checked: Checked, sender: str) -> Stored:
+        """Store what a source gave; what was refused goes to the quarantine."""
+        stored = await self.add(checked.table)
+        refused = checked.without(stored.refused, no_room(self._args.service.max_servers)) if stored.refused else None
+        if refused := refused or checked.quarantined:
+            await asyncio.to_thread(self._quarantine, sender, [Refused(**value.model_dump()) for value in refused])
+        return stored
+
+    def _quarantine(self, sender: str, refused: list[Refused]) -> None:
+        with self._store.session() as session:
+            add_refused(session, self._clock.now(), sender, refused, self._args.service.quarantine_rows)
+
+    def _started_puller(self) -> Puller | None:
+        if not self._args.prometheus.url:
+            return None
+        kept = timedelta(hours=self._args.service.retention_hours)
+        puller = Puller(self._args.prometheus, self._store, self._clock, kept, self._take)
+        puller.start()
+        return puller
 
     def _newest(self) -> int:
         return max(self._ring.newest, STEP_SECONDS)
 
     def _load(self) -> None:
         now = int(self._clock.now().timestamp())
-        since = now - self._ring.steps * STEP_SECONDS
-        rows: list[SampleRow] = []
         count = 0
+        refused: set[str] = set()
         with self._store.reading() as session:
-            for row in load_samples(session, since):
-                if row.timestamp > now:
-                    continue  # of a clock that was ahead of this one
-                rows.append(row)
-                if len(rows) == LOAD_CHUNK:
-                    count, rows = count + self._lay_in(rows), []
-        count += self._lay_in(rows)
-        logger.info("loaded %d samples of %d servers", count, len(self._ring))
-
-    def _lay_in(self, rows: list[SampleRow]) -> int:
-        if not rows:
-            return 0
-        table, refused = self._admitted(table_of_samples(rows))
+            newest = newest_timestamp(session)
+            since = min(now, now if newest is None else newest) - self._ring.steps * STEP_SECONDS
+            for table in read_samples(session, since, now):  # later ones are of a clock that was ahead of this one
+                kept, outside = self._commits.admitted(table)
+                refused |= outside
+                self._ring.put(kept)
+                count += kept.num_rows
         if refused:
             logger.warning("%d stored servers are left out: %s", len(refused), no_room(self._args.service.max_servers))
-        self._ring.put(table)
-        return int(table.num_rows)
-
-    def _admitted(self, table: pa.Table) -> tuple[pa.Table, frozenset[str]]:
-        """The rows of servers that are here or find room, and the names of the other servers."""
-        new = [name for name in pc.unique(table["server"]).to_pylist() if self._ring.profile_of(name) is None]
-        most = self._args.service.max_servers
-        if len(self._ring) + len(new) > most:
-            self._ring.drop_silent()
-        refused = frozenset(new[max(0, most - len(self._ring)) :])
-        if not refused:
-            return table, refused
-        outside = pc.is_in(table["server"], value_set=pa.array(sorted(refused), pa.string()))
-        return table.filter(pc.invert(outside)), refused
-
-    def _with_profiles(self, table: pa.Table) -> pa.Table:
-        profiles = [
-            given or self._ring.profile_of(server) or profile_from_host(server)
-            for server, given in zip(table["server"].to_pylist(), table["profile"].to_pylist(), strict=True)
-        ]
-        return table.set_column(table.schema.get_field_index("profile"), "profile", pa.array(profiles, pa.string()))
-
-    def _commit(self, table: pa.Table) -> Stored:
-        with self._store.session() as session:
-            inserted, replaced = upsert_samples(session, samples_of_table(table))
-        return Stored(inserted, replaced)
+        logger.info("loaded %d samples of %d servers", count, len(self._ring))
 
     def _write_plan(self, window: MaintenanceWindow, by: str) -> None:
         with self._store.session() as session:
             plan_maintenance(session, window, by, self._clock.now())
-
-    async def _prune(self) -> None:
-        now = self._clock.now()
-        if self._pruned is not None and now - self._pruned < PRUNE_EVERY:
-            return
-        self._pruned = now
-        self._ring.drop_silent()
-        before = int((now - timedelta(hours=self._args.service.retention_hours)).timestamp())
-        await asyncio.to_thread(self._delete_before, before)
-
-    def _delete_before(self, before: int) -> None:
-        with self._store.session() as session:
-            deleted = delete_samples_before(session, before)
-        if deleted:
-            logger.info("deleted %d samples that were older than the retention", deleted)
-
-
-def no_room(most: int) -> str:
-    """The rule that a row of one server too many breaks."""
-    return f"is one of at most {most} servers that the service keeps (max_servers)"
-
-
-def samples_of_table(table: pa.Table) -> list[SampleRow]:
-    """Rows of the database from a table of samples; metrics without a value are left out."""
-    names = [name for name in table.schema.names if name in METRIC_NAMES]
-    seconds = pc.cast(table["timestamp"], pa.int64()).to_pylist()
-    columns = [table[name].to_pylist() for name in names]
-    metrics: list[dict[str, float]] = [{} for _ in seconds]
-    for name, values in zip(names, columns, strict=True):
-        for found, value in zip(metrics, values, strict=True):
-            if value is not None and not math.isnan(value):
-                found[name] = value
-    heads = zip(table["server"].to_pylist(), seconds, table["profile"].to_pylist(), metrics, strict=True)
-    return [SampleRow(*head) for head in heads]
 
 
 def _planned(store: Store, dataset: str | None) -> pa.Table:

@@ -13,7 +13,7 @@ from serve_app.handles import Handle
 from serve_app.hub import Hub
 from serve_app.limits import BodyLimit
 from serve_app.refusals import add_handlers
-from serve_app.routes import demo, documents, fleet, health, intake, response, stream
+from serve_app.routes import demo, documents, fleet, health, intake, remote_write, response, stream
 from serve_app.schemas import ErrorAnswer, StreamMessage
 from serve_app.services import Services
 
@@ -63,7 +63,7 @@ def make_app(services: Services) -> FastAPI:
 
     app.state.services = services
     app.state.hub = Hub(poll)
-    for group in (health, fleet, intake, response, demo, stream, documents):
+    for group in (health, fleet, intake, remote_write, response, demo, stream, documents):
         app.include_router(group.router)
     add_handlers(app)
     app.add_middleware(BodyLimit, most=services.args.service.max_body_bytes)

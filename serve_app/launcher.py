@@ -154,6 +154,7 @@ def _arguments(launch: Launch, settings: Settings, clock: ClockSpec) -> AppArgs:
         service=settings.service,
         alerts=settings.alerts,
         cost=settings.cost,
+        prometheus=settings.prometheus,
     )
 
 

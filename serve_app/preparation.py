@@ -12,8 +12,7 @@ from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.dataset.reader import Dataset
 from fleetcast.store.engine import Store
 from fleetcast.store.keys import SCOPES, create_key, list_keys, revoke
-from fleetcast.store.samples import newest_timestamp, upsert_samples
-from serve_app.history import samples_of_table
+from fleetcast.store.samples import append_samples, newest_timestamp
 from serve_app.intake import moment_of
 from serve_app.schedule import STEP
 
@@ -61,6 +60,5 @@ def preload(store: Store, dataset: Dataset, span: timedelta) -> int:
     for table in dataset.tables():
         recent = table.filter(pc.greater_equal(table["timestamp"], pa.scalar(since, TIMESTAMP)))
         with store.session() as session:
-            upsert_samples(session, samples_of_table(recent))
-        rows += recent.num_rows
+            rows += append_samples(session, recent.drop_columns(["state"]))
     return rows

@@ -19,6 +19,8 @@ from fleetcast.errors import (
     FleetCastError,
     NotFoundError,
     PermissionDeniedError,
+    StorageFullError,
+    StoreError,
     UsageError,
 )
 from serve_app.schemas import ErrorAnswer
@@ -37,6 +39,8 @@ _STATUS: tuple[tuple[type[FleetCastError], int, str], ...] = (
     (ContractError, 422, "contract"),
     (UsageError, 422, "usage"),
     (UnavailableError, 503, "unavailable"),
+    (StorageFullError, 507, "storage_full"),
+    (StoreError, 503, "unavailable"),
 )
 
 

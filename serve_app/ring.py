@@ -58,13 +58,13 @@ class Ring:
         seconds = np.asarray(pc.cast(table["timestamp"], pa.int64()))
         self._advance(int(seconds.max()))
         self._add_metrics(name for name in table.schema.names if name in METRIC_NAMES)
-        servers = table["server"].to_pylist()
-        rows = self._add_servers(servers)
+        servers = encoded(table["server"])
+        rows = self._add_servers(servers.dictionary.to_pylist())[np.asarray(servers.indices)]
         np.maximum.at(self._last, rows, seconds)
-        for row, second, profile in zip(rows, seconds, table["profile"].to_pylist(), strict=True):
-            if second >= self._last[row]:
-                self.profiles[row] = profile
-        kept = seconds > self.newest - self.steps * STEP_SECONDS
+        latest = np.flatnonzero(seconds >= self._last[rows])
+        for row, profile in zip(rows[latest], table["profile"].take(pa.array(latest)).to_pylist(), strict=True):
+            self.profiles[row] = profile
+        kept = self.holds(seconds)
         slots = seconds[kept] // STEP_SECONDS % self.steps
         for column, name in enumerate(self.metrics):
             if name in table.schema.names:
@@ -72,6 +72,20 @@ class Ring:
                 self._values[rows[kept], slots, column] = series[kept]
             else:
                 self._values[rows[kept], slots, column] = np.nan
+
+    def has(
+        self, names: Sequence[str], codes: npt.NDArray[np.integer], seconds: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether there is a sample of the server `names[code]` at the time; False for times that are not kept."""
+        rows = np.array([self._rows.get(name, NEVER) for name in names], dtype=np.int64)[codes]
+        found = (rows != NEVER) & self.holds(seconds) & (seconds <= self.newest)
+        slots = seconds[found] // STEP_SECONDS % self.steps
+        found[found] = ~np.isnan(self._values[rows[found], slots]).all(axis=1)
+        return np.asarray(found)
+
+    def holds(self, seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether the times are not older than what is kept."""
+        return np.asarray(seconds > self.newest - self.steps * STEP_SECONDS)
 
     def drop_silent(self) -> int:
         """Forget the servers without a sample among the times that are kept; returns how many."""
@@ -140,3 +154,8 @@ class Ring:
             self._values = np.concatenate([self._values, blank])
             self._last = np.concatenate([self._last, np.full(extra, NEVER, np.int64)])
         return np.array([self._rows[name] for name in servers], dtype=np.int64)
+
+
+def encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The words of a column as one dictionary array that has no word in vain."""
+    return column.cast(pa.string()).combine_chunks().dictionary_encode()

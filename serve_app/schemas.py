@@ -112,6 +112,14 @@ class ScenarioRequest(BaseModel):
     servers: list[str] | None = Field(None, max_length=10_000)
 
 
+class SourceInfo(BaseModel):
+    """A source that the service reads by itself: up to which step, and why it does not go on."""
+
+    name: str
+    read: datetime | None
+    error: str | None
+
+
 class Status(BaseModel):
     """How the service is. `reasons` says why it is not ready."""
 
@@ -126,6 +134,7 @@ class Status(BaseModel):
     newest_sample: datetime | None
     shadow: bool = Field(description="notifications and actions are recorded, not carried out")
     demo: DemoState | None
+    sources: list[SourceInfo] = []
 
 
 class FleetItem(BaseModel):
@@ -258,6 +267,22 @@ class QuarantinedValue(BaseModel):
     column: str
     value: str | None
     rule: str
+
+
+class QuarantinedSample(QuarantinedValue):
+    """A refused value that is kept: when it came, and the name of the key that sent it."""
+
+    number: int = Field(description="grows with every refused value")
+    at: datetime
+    sender: str
+
+
+class QuarantinePage(BaseModel):
+    """Refused values, newest first; `total` are kept, `next` is None on the last page."""
+
+    total: int
+    items: list[QuarantinedSample]
+    next: int | None
 
 
 class SamplesAnswer(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     imports = typer.Typer(help="Import real telemetry as a dataset.", no_args_is_help=True)
     imports.command("csv")(import_csv)
     imports.command("parquet")(import_parquet)
+    imports.command("prometheus")(import_prometheus)
     app.add_typer(imports, name="import")
     app.command()(validate)
 
@@ -117,6 +119,30 @@ def import_parquet(
     from fleetcast.sources.ingest import import_parquet as run
 
     show(run(path, mapping, out, overwrite=overwrite).summary(), as_json)
+
+
+def import_prometheus(
+    url: str | None = typer.Argument(None, help="Address of Prometheus; default that of the settings."),
+    start: str = typer.Option(..., help="Where the span begins, ISO 8601."),
+    end: str | None = typer.Option(None, help="Where it ends; default now."),
+    out: str = typer.Option(..., help="Folder of the new dataset."),
+    timezone: str = typer.Option("UTC", help="The fleet's own time zone, for calendar features."),
+    overwrite: bool = typer.Option(False, help="Replace another dataset in the folder."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Import the history of a Prometheus that scrapes node_exporter onto the 5-minute grid.
+
+    PromQL, labels and rules are those of the settings FLEETCAST_PROMETHEUS__...
+    """
+    from fleetcast.settings import Settings
+    from fleetcast.sources.prometheus.history import import_prometheus as run
+
+    settings = Settings().prometheus
+    if url is not None:
+        settings = settings.model_copy(update={"url": url})
+    first, last = parse_time(start), parse_time(end) or datetime.now(UTC)
+    assert first is not None
+    show(run(settings, first, last, out, timezone=timezone, overwrite=overwrite).summary(), as_json)
 
 
 def validate(dataset: str = typer.Argument(help="Folder or URI of a dataset."), as_json: bool = JSON_OPTION) -> None:

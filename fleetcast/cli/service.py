@@ -31,6 +31,7 @@ def serve(
     data: str | None = typer.Option(None, help="Dataset that fills the history at the start."),
     clock_origin: str | None = typer.Option(None, help="Time that the service starts at, to replay old data."),
     speed: float = typer.Option(1.0, help="Seconds of that clock a second."),
+    prometheus: str | None = typer.Option(None, help="Read samples of the Prometheus at this address."),
     new_key: str | None = NEW_KEY,
 ) -> None:
     """Serve forecasts of the bundle on loopback until Ctrl-C."""
@@ -41,6 +42,8 @@ def serve(
         arguments += ["--data", data]
     if clock_origin is not None:
         arguments += ["--clock-origin", clock_origin, "--speed", str(speed)]
+    if prometheus is not None:
+        arguments += ["--prometheus", prometheus]
     if new_key is not None:
         arguments += ["--new-key", new_key]
     run_service(arguments)

@@ -7,8 +7,9 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,10 @@ def import_dataset(
     started = time.monotonic()
     mapping = load_mapping(mapping_file)
     storage = Storage(out)
-    if storage.exists(MANIFEST) and not overwrite:
-        raise DatasetError(f"{storage.location} already holds a dataset: give another folder, or overwrite it")
+    check_free(storage, overwrite)
     plan = plan_files(Path(path), mapping, reader)
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="fleetcast-import-") as folder, _progress(show_progress) as progress:
+    with tempfile.TemporaryDirectory(prefix="fleetcast-import-") as folder, progress_bar(show_progress) as progress:
         spill = Spill(Path(folder), mapping.metrics)
         _read(plan, mapping, reader, spill, tally, progress)
         if not spill.servers:
@@ -100,20 +100,48 @@ def import_dataset(
             raise DatasetError(
                 f"nothing to import from {path}: of {tally.rows_read} rows none is good; broken: {found}"
             )
-        server_ids(spill.servers)
-        storage.create()
-        old = [name for name in storage.names() if name.startswith("part-") and name.endswith(".parquet")]
-        parts, soft = _write_parts(storage, mapping, spill, tally, _first_free(old), progress)
+        report = write_dataset(
+            storage,
+            spill,
+            tally,
+            mapping.timezone,
+            lambda: _source(reader, mapping, mapping_file, plan, tally),
+            progress,
+            started,
+        )
+    files = [file.name for file in plan.files]
+    return replace(report, files=files, skipped=plan.skipped)
+
+
+def check_free(storage: Storage, overwrite: bool) -> None:
+    """Raise `DatasetError` when the folder holds a dataset that is not to be replaced."""
+    if storage.exists(MANIFEST) and not overwrite:
+        raise DatasetError(f"{storage.location} already holds a dataset: give another folder, or overwrite it")
+
+
+def write_dataset(
+    storage: Storage,
+    spill: Spill,
+    tally: Tally,
+    timezone: str,
+    source: Callable[[], dict[str, Any]],
+    progress: Progress,
+    started: float,
+) -> ImportReport:
+    """Roll up what was spilled and write parts, quarantine and, at the end, the manifest.
+
+    `source` is asked once the duplicates are counted. Raises `CollisionError` when two server names share an id.
+    """
+    server_ids(spill.servers)
+    storage.create()
+    old = [name for name in storage.names() if name.startswith("part-") and name.endswith(".parquet")]
+    parts, soft = _write_parts(storage, timezone, spill, tally, _first_free(old), progress)
     quarantine = pa.concat_tables(tally.quarantine)
     storage.write_table(QUARANTINE_FILE, quarantine)
-    source = _source(reader, mapping, mapping_file, plan, tally)
-    manifest = write_manifest(
-        storage, parts, spill.metrics, mapping.timezone, source, tally.quarantined_rows, dict(soft)
-    )
+    manifest = write_manifest(storage, parts, spill.metrics, timezone, source(), tally.quarantined_rows, dict(soft))
     for name in (*old, *_SIDE_FILES):
         storage.delete(name)
-    files = [file.name for file in plan.files]
-    return ImportReport(storage.location, manifest, files, plan.skipped, tally, quarantine, time.monotonic() - started)
+    return ImportReport(storage.location, manifest, [], {}, tally, quarantine, time.monotonic() - started)
 
 
 def _read(plan: Plan, mapping: Mapping, reader: Reader, spill: Spill, tally: Tally, progress: Progress) -> None:
@@ -129,7 +157,7 @@ def _read(plan: Plan, mapping: Mapping, reader: Reader, spill: Spill, tally: Tal
 
 
 def _write_parts(
-    storage: Storage, mapping: Mapping, spill: Spill, tally: Tally, first: int, progress: Progress
+    storage: Storage, timezone: str, spill: Spill, tally: Tally, first: int, progress: Progress
 ) -> tuple[list[Part], Counter[str]]:
     """Whole servers, 25 a part, numbered from `first` on."""
     parts, soft = [], Counter[str]()
@@ -142,7 +170,7 @@ def _write_parts(
         if checked.quarantined_rows:
             raise ContractError(f"rolled-up rows break the contract: {checked.quarantine.slice(0, 3).to_pylist()}")
         soft.update(checked.soft)
-        codes = states_of_rows(grid, MAINTENANCE.empty_table(), mapping.timezone)
+        codes = states_of_rows(grid, MAINTENANCE.empty_table(), timezone)
         table = grid.append_column("state", pa.array(state_names(codes)))
         parts.append(write_part(storage, number, table, spill.metrics))
         progress.update(task, advance=1, rows=f"{sum(part.rows for part in parts):,} rows")
@@ -163,12 +191,6 @@ def _source(
     }
 
 
-def _nothing(path: str | os.PathLike[str], tally: Tally) -> str:
-    rules = ", ".join(f"{rule} ({count} rows)" for rule, count in tally.rules.most_common(3))
-    why = f"rules that were broken most: {rules}" if rules else f"{tally.empty_rows} rows have no value"
-    return f"nothing to import from {path}: none of its {tally.rows_read} rows is good; {why}"
-
-
 def _first_free(parts: list[str]) -> int:
     """The number after those in use, so that an older dataset's parts stay until the new manifest is there."""
     numbers = [
@@ -178,7 +200,8 @@ def _first_free(parts: list[str]) -> int:
 
 
 @contextmanager
-def _progress(show: bool) -> Iterator[Progress]:
+def progress_bar(show: bool) -> Iterator[Progress]:
+    """A bar on standard error, whose tasks have the field `rows`."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rows]}"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=not show) as progress:
         yield progress

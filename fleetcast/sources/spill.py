@@ -28,6 +28,10 @@ class Spill:
         """Names of all servers, sorted."""
         return sorted(self._blocks)
 
+    def keep_only(self, metrics: set[str]) -> None:
+        """Leave out the metrics that no block had."""
+        self.metrics = in_contract_order(metrics)
+
     def add(self, samples: pa.Table, series: int) -> None:
         """Keep a block: server, profile, time and some of the metrics."""
         if not samples.num_rows:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from fleetcast.errors import StoreError
+from fleetcast.errors import StorageFullError, StoreError
 from fleetcast.store.migrate import migrate
 
 BUSY_TIMEOUT_MS = 30_000
 _READ_ONLY = "fleetcast_read_only"
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
+_POSTGRES_FULL = "53100"
 
 
 class Store:
@@ -32,7 +34,7 @@ class Store:
         """A transaction that may write: committed at the end, rolled back on any error.
 
         On SQLite it takes the write lock at once, so that what was read in it still holds when it writes.
-        Raises `StoreError` when the database refuses.
+        Raises `StorageFullError` when its disk is full, `StoreError` when it refuses otherwise.
         """
         with self._transaction(self.engine) as session:
             yield session
@@ -53,7 +55,7 @@ class Store:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except (SQLAlchemyError, sqlite3.Error) as error:
-            raise StoreError(f"the database {engine.url!r} refused: {error}") from error
+            raise _refusal(engine, error) from error
 
 
 def open_store(url: str) -> Store:
@@ -76,6 +78,16 @@ def open_store(url: str) -> Store:
         engine.dispose()
         raise StoreError(f"cannot open the database {engine.url!r}: {error}") from error
     return Store(engine)
+
+
+def _refusal(engine: Engine, error: Exception) -> StoreError:
+    """What the database said, without the statement and its values."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    if getattr(cause, "sqlite_errorcode", None) in _SQLITE_FULL or getattr(cause, "sqlstate", None) == _POSTGRES_FULL:
+        return StorageFullError(
+            f"the disk of the database {engine.url!r} is full: make room; nothing of this request was stored"
+        )
+    return StoreError(f"the database {engine.url!r} refused: {cause}")
 
 
 def _server_engine(url: URL) -> Engine:

@@ -64,16 +64,53 @@ class Base(DeclarativeBase):
     }
 
 
-class SampleTable(Base):
-    """Samples as received; `timestamp` is Unix seconds, `metrics` a JSON object of name to value."""
+class SampleChunkTable(Base):
+    """Samples of one span of time, as they were committed together or compacted; times are Unix seconds."""
 
-    __tablename__ = "samples"
-    __table_args__ = (Index(None, "timestamp"), {"sqlite_with_rowid": False})
+    __tablename__ = "sample_chunks"
+    __table_args__ = (Index(None, "bucket", "id"), Index(None, "last"))
 
-    server: Mapped[str] = mapped_column(primary_key=True)
-    timestamp: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    profile: Mapped[str]
-    metrics: Mapped[str]
+    id: Mapped[int] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(BigInteger)
+    first: Mapped[int] = mapped_column(BigInteger)
+    last: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class RawChunkTable(Base):
+    """Samples of counters and gauges that have not become a whole step yet, as they were received."""
+
+    __tablename__ = "raw_chunks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class MarkTable(Base):
+    """How far a source has been read: Unix seconds by its name."""
+
+    __tablename__ = "marks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+
+
+class QuarantineTable(Base):
+    """Values that were refused, and why; `row` counts from 0 in the request."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (Index(None, "server"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    sender: Mapped[str]
+    row: Mapped[int] = mapped_column(BigInteger)
+    server: Mapped[str | None]
+    timestamp: Mapped[str | None]
+    column: Mapped[str]
+    value: Mapped[str | None]
+    rule: Mapped[str]
 
 
 class ApiKeyTable(Base):

@@ -59,6 +59,7 @@ async def status(caller: Reader, needed: Needed) -> Status:
         newest_sample=history.newest,
         shadow=needed.args.alerts.shadow,
         demo=None if scenario is None else DemoState(scenario=scenario.name, since=scenario.since),
+        sources=history.sources,
     )
 
 

@@ -19,7 +19,7 @@ from fleetcast.risk.assess import Risk
 from fleetcast.settings import AlertSettings
 from fleetcast.store.audit import list_audit
 from fleetcast.store.engine import open_store
-from fleetcast.store.samples import load_samples
+from fleetcast.store.samples import read_samples
 from fleetcast.store.tables import ExecutionTable
 
 ROOT = Path(__file__).parents[2]
@@ -38,12 +38,15 @@ for number in range(20):
 
 POST_UNTIL_KILLED = """
 import itertools, sys
+import pyarrow as pa
 from fleetcast.store.engine import open_store
-from fleetcast.store.samples import SampleRow, upsert_samples
+from fleetcast.store.samples import append_samples
 store = open_store(sys.argv[1])
 for step in itertools.count():
     with store.session() as session:
-        upsert_samples(session, [SampleRow(f"s{k}", step, "generic", {"cpu_utilization": 0.5}) for k in range(50)])
+        times = pa.array([300 * step] * 50).cast(pa.timestamp("s", tz="UTC"))
+        table = {"server": [f"s{k}" for k in range(50)], "profile": ["generic"] * 50, "timestamp": times}
+        append_samples(session, pa.table({**table, "cpu_utilization": [0.5] * 50}))
     print(step, flush=True)
 """
 
@@ -96,7 +99,7 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_is_half_there(url: st
     process.send_signal(signal.SIGKILL)
     acknowledged += [int(line) for line in process.communicate(timeout=60)[0].split()]
     with open_store(url).reading() as session:
-        steps = [row.timestamp for row in load_samples(session, 0)]
+        steps = [int(at.timestamp()) // 300 for one in read_samples(session, 0) for at in one["timestamp"].to_pylist()]
     assert set(acknowledged) <= set(steps)
     assert {steps.count(step) for step in set(steps)} == {50}
 

@@ -16,7 +16,8 @@ from fleetcast.model.manifest import BundleManifest
 from fleetcast.settings import ServiceSettings
 from fleetcast.windows.spec import WindowSpec
 from serve_app.arguments import AppArgs
-from serve_app.history import History, no_room
+from serve_app.commits import no_room
+from serve_app.history import History
 from serve_app.intake import check_rows
 from serve_app.span import AHEAD_STEPS, kept_steps
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
@@ -20,7 +21,7 @@ from fleetcast.operate.address import check_address
 from fleetcast.settings import ServiceSettings
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.keys import verify
-from fleetcast.store.samples import SampleRow, upsert_samples
+from fleetcast.store.samples import append_samples
 from serve_app.__main__ import main
 from serve_app.arguments import AppArgs, DashboardArgs
 from serve_app.launcher import stay
@@ -115,7 +116,8 @@ def test_the_demo_clock_continues_the_dataset_and_then_what_was_stored(store: St
     assert demo_clock(store, dataset, 60.0, 0.0).origin == dataset.manifest.end + step
     later = dataset.manifest.end + timedelta(hours=5)
     with store.session() as session:
-        upsert_samples(session, [SampleRow("a", int(later.timestamp()), "generic", {"cpu_utilization": 0.5})])
+        head = {"server": ["a"], "profile": ["generic"], "timestamp": pa.array([later], pa.timestamp("s", tz="UTC"))}
+        append_samples(session, pa.table({**head, "cpu_utilization": [0.5]}))
     assert demo_clock(store, dataset, 60.0, 0.0).origin == later + step
 
 

@@ -9,21 +9,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fleetcast.errors import StoreError, UsageError
 from fleetcast.store.audit import list_audit, record
 from fleetcast.store.cycles import begin_cycle, observed
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
-from fleetcast.store.samples import (
-    SampleRow,
-    delete_samples_before,
-    load_samples,
-    newest_timestamp,
-    upsert_samples,
-)
 from fleetcast.store.tables import Base
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -44,10 +35,6 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/shared.db")
 
 
-def sample(server: str = "web1", timestamp: int = 300, **metrics: float) -> SampleRow:
-    return SampleRow(server, timestamp, "web_api", metrics or {"cpu_utilization": 0.5})
-
-
 def test_migrations_make_exactly_the_tables_that_the_code_uses(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -60,30 +47,31 @@ def test_sqlite_is_durable_and_readers_do_not_wait_for_a_writer(store: Store) ->
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
     with store.session() as writer:
-        upsert_samples(writer, [sample()])
+        record(writer, NOW, "ann", "did", "something")
+        writer.flush()
         with store.reading() as reader:
-            assert list(load_samples(reader, 0)) == []
+            assert list_audit(reader) == []
 
 
 def test_reopening_keeps_what_was_committed(url: str) -> None:
     first = open_store(url)
     with first.session() as session:
-        upsert_samples(session, [sample()])
+        record(session, NOW, "ann", "did", "something")
     first.close()
     with open_store(url).reading() as session:
-        assert list(load_samples(session, 0)) == [sample()]
+        assert [entry.subject for entry in list_audit(session)] == ["something"]
 
 
 def test_an_error_in_a_transaction_leaves_nothing_behind(store: Store) -> None:
     def fails() -> None:
         with store.session() as session:
-            upsert_samples(session, [sample()])
+            record(session, NOW, "ann", "did", "something")
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
         fails()
     with store.reading() as session:
-        assert list(load_samples(session, 0)) == []
+        assert list_audit(session) == []
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(url: str) -> None:
@@ -120,53 +108,6 @@ def test_times_come_back_as_the_same_instant_in_utc(store: Store) -> None:
 def test_a_time_without_a_zone_is_refused(store: Store) -> None:
     with pytest.raises(StoreError, match="no time zone"), store.session() as session:
         record(session, datetime(2026, 1, 5), "ann", "did", "something")
-
-
-def test_a_sample_posted_again_replaces_the_earlier_one(store: Store) -> None:
-    with store.session() as session:
-        assert upsert_samples(session, [sample(timestamp=300), sample(timestamp=600)]) == (2, 0)
-        later = [sample(timestamp=600, memory_used=0.7), sample(timestamp=900)]
-        assert upsert_samples(session, later) == (1, 1)
-        assert upsert_samples(session, []) == (0, 0)
-    with store.reading() as session:
-        assert list(load_samples(session, 600)) == later
-        assert newest_timestamp(session) == 900
-
-
-def test_of_two_samples_of_one_time_the_last_counts(store: Store) -> None:
-    with store.session() as session:
-        assert upsert_samples(session, [sample(cpu_utilization=0.1), sample(cpu_utilization=0.2)]) == (1, 0)
-    with store.reading() as session:
-        assert list(load_samples(session, 0)) == [sample(cpu_utilization=0.2)]
-
-
-def test_a_value_that_is_not_finite_is_refused(store: Store) -> None:
-    with pytest.raises(StoreError, match="not finite"), store.session() as session:
-        upsert_samples(session, [sample(cpu_utilization=float("nan"))])
-
-
-def test_old_samples_are_deleted_and_no_others(store: Store) -> None:
-    with store.session() as session:
-        upsert_samples(session, [sample(timestamp=300 * k) for k in range(10)])
-        assert delete_samples_before(session, 1200) == 4
-        assert [row.timestamp for row in load_samples(session, 0)] == [300 * k for k in range(4, 10)]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.floats(0, 1, width=32)), max_size=30))
-def test_upserts_keep_the_last_value_of_every_server_and_time(
-    shared_store: Store, posts: list[tuple[str, int, float]]
-) -> None:
-    counts = []
-    with shared_store.session() as session:
-        for server, step, value in posts:
-            counts.append(upsert_samples(session, [sample(server, 300 * step, cpu_utilization=value)]))
-        found = {(row.server, row.timestamp): row.metrics["cpu_utilization"] for row in load_samples(session, 0)}
-        session.rollback()
-    expected = {(server, 300 * step): value for server, step, value in posts}
-    assert found == expected
-    assert sum(inserted for inserted, _ in counts) == len(expected)
-    assert sum(inserted + replaced for inserted, replaced in counts) == len(posts)
 
 
 def test_a_cycle_counts_once_and_time_does_not_go_back(store: Store) -> None:

@@ -1,0 +1,161 @@
+"""Raw samples that are sent by remote write, durable at once, rolled up when their step is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fleetcast.clock import STEP_SECONDS, Clock
+from fleetcast.sources.prometheus.relabel import Relabeller
+from fleetcast.sources.prometheus.rollup import STEP_MS, roll_up_raw
+from fleetcast.sources.prometheus.write import RAW
+from fleetcast.store.engine import Store
+from fleetcast.store.raw import append_raw, checkpoint_raw, load_raw
+from serve_app.intake import Checked, Span, against_contract
+
+logger = logging.getLogger("ray.serve")
+
+NAME = "remote write"
+EVERY_S = 2.0
+GRACE_S = 20
+FORGOTTEN = timedelta(hours=2)
+_OPEN = b"open"
+
+Take = Callable[[Checked, str], Awaitable[object]]
+Cell = tuple[str, int]  # a host's labels, the cell's start
+
+
+class Receiver:
+    """Keeps raw samples until their cells are final; what it keeps is in the database too.
+
+    A cell is rolled up `GRACE_S` after its end, and again when samples of it come later. Of what has become final, two
+    steps and the sample before them stay, so that the next step has something to count from. A restart goes on with
+    the raw samples of the database, as if nothing had happened.
+    """
+
+    def __init__(self, store: Store, clock: Clock, relabeller: Relabeller, kept: timedelta, take: Take) -> None:
+        self._store, self._clock, self._relabeller, self._kept, self._take = store, clock, relabeller, kept, take
+        self._raw = RAW.empty_table()
+        self._fresh: list[pa.Table] = []
+        self._open: set[Cell] = set()
+        self._writing = asyncio.Lock()
+        self._waiting: list[tuple[pa.Table, asyncio.Future[None]]] = []
+        self._load()
+        self._loop = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop goes on."""
+        return not self._loop.done()
+
+    async def receive(self, raw: pa.Table) -> None:
+        """Keep samples (`RAW`); durable when this returns. Those out of time are left out. Raises `StoreError`."""
+        span = Span.at(self._clock.now(), self._kept)
+        timely = pc.and_(pc.greater_equal(raw["ms"], 1000 * span.oldest), pc.less_equal(raw["ms"], 1000 * span.latest))
+        raw = raw.filter(timely)
+        if not raw.num_rows:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((raw, done))
+        async with self._writing:
+            if done.done():
+                return done.result()
+            group, self._waiting = self._waiting, []
+            whole = pa.concat_tables([one for one, _ in group])
+            try:
+                await asyncio.to_thread(self._append, whole)
+            except Exception as error:
+                for _, other in group:
+                    other.set_exception(error)
+                return done.result()
+            self._fresh.append(whole)
+            self._open |= cells_of(whole)
+            for _, other in group:
+                other.set_result(None)
+
+    async def roll(self) -> int:
+        """Roll up the cells that are over; returns how many rows came of it."""
+        now = int(self._clock.now().timestamp())
+        due = {cell for cell in self._open if cell[1] + STEP_SECONDS + GRACE_S <= now}
+        if not due:
+            return 0
+        raw, read = self._all(), len(self._fresh)
+        checked = await asyncio.to_thread(self._rolled, raw, due)
+        if checked.table.num_rows or checked.quarantined:
+            await self._take(checked, NAME)
+        async with self._writing:
+            late = cells_of(pa.concat_tables(self._fresh[read:])) if self._fresh[read:] else set()
+            self._open = (self._open - due) | late
+            raw = self._all()
+            kept = await asyncio.to_thread(self._trimmed, raw, now)
+            await asyncio.to_thread(self._checkpoint, kept)
+            self._raw, self._fresh = kept, []
+        return int(checked.table.num_rows)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.roll()
+            except Exception:
+                logger.exception("samples of remote write were not rolled up, next try follows")
+
+    def _all(self) -> pa.Table:
+        return pa.concat_tables([self._raw, *self._fresh]).combine_chunks()
+
+    def _append(self, raw: pa.Table) -> None:
+        with self._store.session() as session:
+            append_raw(session, raw)
+
+    def _rolled(self, raw: pa.Table, due: set[Cell]) -> Checked:
+        hosts: dict[int, set[str]] = defaultdict(set)
+        for host, cell in due:
+            hosts[cell].add(host)
+        tables = [roll_up_raw(raw, cell, hosts[cell], self._relabeller) for cell in sorted(hosts)]
+        table = pa.concat_tables(tables, promote_options="default")
+        return against_contract(table, np.arange(table.num_rows), [])
+
+    def _trimmed(self, raw: pa.Table, now: int) -> pa.Table:
+        """Two steps up to each host's newest one and what is open, and of each series the sample before that."""
+        frame = raw.to_pandas()
+        cells = frame["ms"] // STEP_MS
+        newest = cells.groupby(frame["host"]).transform("max")
+        opened = dict[str, int]()
+        for host, cell in self._open:
+            opened[host] = min(opened.get(host, cell), cell)
+        needed = frame["host"].map(opened).fillna(1e12) // STEP_SECONDS - 1
+        recent = cells >= np.minimum(newest - 1, needed)
+        order = frame.sort_values("ms", kind="stable")
+        before = order[~recent[order.index]].groupby(["host", "name", "part"])["ms"].idxmax()
+        keep = recent.copy()
+        keep[before] = True
+        keep &= newest * STEP_SECONDS >= now - FORGOTTEN.total_seconds()
+        return raw.filter(pa.array(keep.to_numpy()))
+
+    def _checkpoint(self, kept: pa.Table) -> None:
+        noted = {_OPEN: json.dumps(sorted(self._open)).encode()}
+        with self._store.session() as session:
+            checkpoint_raw(session, kept.replace_schema_metadata(noted))
+
+    def _load(self) -> None:
+        with self._store.reading() as session:
+            for table in load_raw(session):
+                noted = (table.schema.metadata or {}).get(_OPEN)
+                cells = cells_of(table) if noted is None else {(host, cell) for host, cell in json.loads(noted)}
+                self._open |= cells
+                self._fresh.append(table.replace_schema_metadata(None))
+
+
+def cells_of(raw: pa.Table) -> set[Cell]:
+    """The hosts and cells that have samples."""
+    cells = pc.multiply(pc.divide(raw["ms"], STEP_MS), STEP_SECONDS)
+    pairs = pa.table({"host": raw["host"], "cell": cells}).group_by(["host", "cell"]).aggregate([])
+    return set(zip(pairs["host"].to_pylist(), pairs["cell"].to_pylist(), strict=True))
