@@ -197,7 +197,7 @@ def test_networks_are_trained_one_after_another_and_finished_ones_are_kept(
     ray_session: None, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     seen: list[dict[str, object]] = []
-    bundle = train(options_of(tiny_dataset, tmp_path, run="pair", members=2), seen.append)
+    bundle = train(options_of(tiny_dataset, tmp_path, run="pair", members=2, workers=1), seen.append)
     epochs = [(message["member"], message["epoch"]) for message in seen if message["kind"] == "epoch"]
     assert epochs == [(1, 1), (2, 1)]
     steps = [message["step"] for message in seen if message["kind"] == "epoch"]
@@ -207,7 +207,7 @@ def test_networks_are_trained_one_after_another_and_finished_ones_are_kept(
     assert len(manifest.training["best"]["members"]) == 2
     bundle.rename(tmp_path / "kept")
     seen.clear()
-    third = train(options_of(tiny_dataset, tmp_path, run="pair", members=3, resume=True), seen.append)
+    third = train(options_of(tiny_dataset, tmp_path, run="pair", members=3, workers=1, resume=True), seen.append)
     assert [message["member"] for message in seen if message["kind"] == "epoch"] == [3]
     weights, kept = Bundle.load(third).weights, Bundle.load(tmp_path / "kept").weights
     assert all(torch.equal(weights[name], tensor) for name, tensor in kept.items())
