@@ -28,6 +28,7 @@ class Facts(BaseModel):
     run: str
     preset: str
     parameters: int
+    members: int = 1
     targets: tuple[str, ...]
     features: tuple[str, ...]
     levels: tuple[float, ...]

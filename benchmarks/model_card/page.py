@@ -39,7 +39,8 @@ def _warning(models: Sequence[Facts]) -> list[str]:
 def _facts(models: Sequence[Facts]) -> str:
     rows = [
         ("preset", [model.preset for model in models]),
-        ("parameters", [f"{model.parameters:,}" for model in models]),
+        ("networks", [str(model.members) for model in models]),
+        ("parameters of each", [f"{model.parameters:,}" for model in models]),
         ("forecasts", [", ".join(model.targets) for model in models]),
         ("reads", [f"{len(model.features)} metrics over {_hours(model.context)}" for model in models]),
         ("ahead", [f"{_hours(model.horizon)} in steps of 5 min" for model in models]),

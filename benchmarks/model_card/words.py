@@ -19,9 +19,10 @@ DATA = """## Data and training
 
 The network is a Temporal Fusion Transformer (Lim et al., Int. J. Forecasting 37, 2021) that corrects an untrained
 floor: the median of the last 30 min plus quantiles of what followed such medians in the last 3 days, mixed with the
-same time yesterday and its mean over 7 days. It is trained on windows that end at the cutoff, on the pinball loss in
-units of each window's scale, and the averaged weights of the epoch that is best on the last hours are kept
-([training.md](training.md)). Everything that is scored here came after the cutoff, with a purge gap.
+same time yesterday, its mean over like days, and the usual rise from here. Of several networks, trained one after
+another with seeds of their own, the forecast is the median. Each is trained on windows that end at the cutoff, on the
+pinball loss in units of each window's scale, and the averaged weights of the epoch that is best on the last hours are
+kept ([training.md](training.md)). Everything that is scored here came after the cutoff, with a purge gap.
 
 Simulated fleets have incidents with causes that show before they strike ([simulator.md](simulator.md)); the real
 servers are the Bitbrains VMs of the Grid Workloads Archive (GWA-T-12), which are of one provider in the year
@@ -35,7 +36,7 @@ LIMITS = """## Limits
   the median.
 - The peak over a horizon is scored with the highest of the quantiles, which is too low where steps do not move
   together.
-- A server with less history than half the encoder gets the fallback, whose bands are too narrow
+- A server with less history than half the encoder gets the fallback, with the spread of its profile
   ([explanations.md](explanations.md#new-servers)).
 - Profiles that training did not see are one unknown profile. Coverage differs by profile: see the tables.
 - Incident figures within 30 min rest on few events."""
