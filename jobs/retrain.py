@@ -29,6 +29,7 @@ def arguments_of(manifest: BundleManifest) -> list[str]:
         f"--samples-per-epoch={training['samples_per_epoch']}",
         f"--batch-size={training['batch_size']}",
         f"--learning-rate={training['learning_rate']}",
+        f"--members={manifest.members}",
     ]
 
 

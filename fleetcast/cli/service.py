@@ -133,6 +133,7 @@ def _train(data: Path, models: Path) -> Path:
         holdout=timedelta(hours=DEMO_HOLDOUT_HOURS),
         epochs=DEMO_EPOCHS,
         samples_per_epoch=DEMO_SAMPLES,
+        members=1,
     )
     found = train_and_calibrate(options, promote=True)
     print_facts(found)
