@@ -108,7 +108,9 @@ def _train(run: _Run, resumes: bool) -> None:
     command = run.options.command(run.folder.path.name)
     try:
         for store in run.stores:
-            if not resumes:
+            if resumes:
+                store.storage.create()  # further networks may be asked for than before
+            else:
                 store.clear()
             store.remove_partial()
         done = run.progress()
