@@ -53,20 +53,18 @@ MISUSES = """## Not for
 COMMANDS = """## Commands
 
 ```
-fleetcast simulate --servers 1500 --hours 504 --seed 1 --out data/fleet
-fleetcast simulate --servers 100 --hours 504 --seed 2 --out data/unseen
-fleetcast train --data data/fleet --models models/fleet --seed 0
-fleetcast backtest --model models/fleet/current --data data/unseen --trained-on data/fleet --unseen --windows all --rivals untrained,lightgbm,oracle,reference --out report/fleet-0
-python -m benchmarks.limits --model models/fleet/current > limits.txt
-python -m benchmarks.risk --model models/fleet/current > risk.txt
+fleetcast simulate --servers 1500 --hours 504 --seed 1000003 --start 2026-01-08T05:00:00Z --out data/fleet
+fleetcast train --data data/fleet --models models --run default --cutoff 2026-01-29T04:55:00Z
+python -m benchmarks.limits --model models/default/bundle > limits.txt
+python -m benchmarks.risk --model models/default/bundle > risk.txt
 
 fleetcast import csv BITBRAINS --mapping examples/bitbrains.yaml --out data/vms
-fleetcast train --data data/vms --targets cpu_utilization --horizon 48 --quantiles 0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9 --holdout 72h --models models/vms --seed 0
-fleetcast backtest --model models/vms/current --data data/vms --windows 18 --stride 48 --rivals untrained,lightgbm --out report/vms-0
+fleetcast train --data data/vms --targets cpu_utilization --horizon 48 --quantiles 0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9 --holdout 72h --models models --run vms
+fleetcast backtest --model models/vms/bundle --data data/vms --windows 18 --stride 48 --rivals untrained --out report/vms
 
-python -m benchmarks.model_card --models models/fleet/current models/vms/current --reports report/* --limits limits.txt --risk risk.txt
+python -m benchmarks.model_card --models models/default/bundle models/vms/bundle --reports report/vms --limits limits.txt --risk risk.txt
 ```
 
-Train and backtest again with `--seed 1` and `--seed 2` for the spread over seeds."""  # noqa: E501
+Train and backtest again with `--seed 1` and `--seed 2`, and give all reports, for the spread over seeds."""  # noqa: E501
 
 UNMEASURED = "Not on this page, since it was not measured for it: {}."

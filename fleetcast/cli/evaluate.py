@@ -41,8 +41,8 @@ def backtest(
         None,
         help="Between commas: untrained (the default), its names, lightgbm, auto_theta, oracle, reference, none.",
     ),
-    reference_windows: int = typer.Option(
-        1_000_000, min=1, help="Windows of a simulated corpus that the rival `reference` learns on."
+    reference_windows: int | None = typer.Option(
+        None, min=1, help="Windows of a simulated corpus that the rival `reference` learns on; default a million."
     ),
     trained_on: str | None = typer.Option(None, help="The dataset that the bundle was trained on, if another one."),
     unseen: bool = typer.Option(False, help="Score only servers that training never saw."),
@@ -82,7 +82,7 @@ def run_report(
     purge: int | None = None,
     rivals: tuple[str, ...] | None = None,
     *,
-    reference_windows: int = 1_000_000,
+    reference_windows: int | None = None,
     trained_on: str | None = None,
     unseen: bool = False,
 ) -> BacktestReport:
@@ -92,6 +92,7 @@ def run_report(
     from fleetcast.evaluation.catalogue import make_rivals, make_scorings, rival_names
     from fleetcast.evaluation.forecast_file import ForecastFile
     from fleetcast.evaluation.levels import checked_levels
+    from fleetcast.evaluation.limits import REFERENCE_WINDOWS
     from fleetcast.evaluation.report import write_report
     from fleetcast.evaluation.seen import seen_servers, unseen_only
     from fleetcast.evaluation.source import DatasetSource
@@ -108,7 +109,8 @@ def run_report(
     source = DatasetSource(dataset, unseen_only(seen) if unseen else None)
     origins = rolling_origins(source.start, source.steps, manifest.horizon, windows, stride, manifest.cutoff, purge)
     fitted = source if learnt is None else DatasetSource(learnt)
-    made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], reference_windows, say)
+    learns_on = reference_windows or REFERENCE_WINDOWS
+    made = make_rivals(names, fitted, dataset.manifest, manifest, chosen, origins.times[0], learns_on, say)
     scorings = make_scorings(names, source, origins)
     if chosen == checked_levels(manifest.levels):
         scorings.insert(0, _incident_scoring(forecaster, dataset))

@@ -56,15 +56,7 @@ def train(
 
     if resume and run is None:
         raise UsageError("--resume needs the run's name: --run NAME")
-    for name, number in (
-        ("workers", workers),
-        ("epochs", epochs),
-        ("horizon", horizon),
-        ("batch-size", batch_size),
-        ("members", members),
-    ):
-        if number is not None and number < 1:
-            raise UsageError(f"--{name} is {number}; give at least 1")
+    _require_at_least_1(workers=workers, epochs=epochs, horizon=horizon, batch_size=batch_size, members=members)
     if not 0 <= gpus_per_worker <= 1:
         raise UsageError(
             f"--gpus-per-worker is {gpus_per_worker:g}; a worker uses one GPU at most: take more --workers"
@@ -97,6 +89,14 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
     )
     show(train_and_calibrate(options, promote), as_json)
+
+
+def _require_at_least_1(**numbers: int | None) -> None:
+    from fleetcast.errors import UsageError
+
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {number}; give at least 1")
 
 
 def train_and_calibrate(options: Any, promote: bool) -> dict[str, Any]:

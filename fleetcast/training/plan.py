@@ -40,14 +40,13 @@ class TrainPlan(BaseModel):
     learning_rate: float
     average_decay: float
     members: int = 1
-    member: int = 0
     seed: int
     precision: str = "32-true"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     def of_member(self, number: int) -> TrainPlan:
         """The plan of one of the networks: the same, but for its seed."""
-        return self.model_copy(update={"member": number, "seed": member_seed(self.seed, number)})
+        return self.model_copy(update={"seed": member_seed(self.seed, number)})
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with this plan to be resumed."""

@@ -11,6 +11,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from alembic import op
 
+from fleetcast.errors import StoreError
+
 revision = "0003_sample_chunks"
 down_revision = "0002"
 branch_labels = None
@@ -40,8 +42,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Not possible: the samples would be lost."""
-    raise NotImplementedError("samples cannot be moved back into the older table: restore a backup")
+    """Refuse with `StoreError`: the older table has no room for what chunks hold."""
+    raise StoreError("samples cannot be moved back into the older table: restore a backup of the database")
 
 
 def _make_tables() -> sa.Table:
