@@ -10,11 +10,11 @@ import torch
 
 from fleetcast.contract.vocabulary import STEP_SECONDS, STEPS_PER_DAY
 from fleetcast.windows.calendar import calendar_features
-from fleetcast.windows.fill_decoder import fill_base, fill_lags, fill_truth
+from fleetcast.windows.fill_days import fill_days
+from fleetcast.windows.fill_decoder import fill_base, fill_truth
 from fleetcast.windows.fill_encoder import fill_encoder
 from fleetcast.windows.fill_known import fill_known, fill_planned
-from fleetcast.windows.rise import fill_rise
-from fleetcast.windows.spec import ANCHORS, LAGS, OBSERVED_SHARE, POSITION, RISE, WindowSpec
+from fleetcast.windows.spec import ANCHORS, OBSERVED_SHARE, POSITION, WindowSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -67,12 +67,12 @@ class WindowBuilder:
         self.pad = spec.history_steps
         times = known.start + STEP_SECONDS * np.arange(-self.pad, known.steps + spec.horizon, dtype=np.int64)
         self.calendar = calendar_features(times, known.timezone, spec.calendar)
-        self.weekend = self.calendar[:, spec.calendar.index("is_weekend")] > 0
         self.targets = np.array([spec.features.index(name) for name in spec.targets])
         self.pools = np.array(spec.pools)
         self.encoder_offsets = np.cumsum(self.pools) - self.pools - spec.context + 1
         self.decoder_offsets = 1 + spec.decoder_pool * np.arange(spec.decoder_tokens)
         self.lags = STEPS_PER_DAY * np.array(spec.lag_days)
+        self.alike = self._alike()
         self._place()
 
     def inputs(self, samples: Samples, servers: Ints, origins: Ints, base: Floats | None) -> Batch:
@@ -95,11 +95,10 @@ class WindowBuilder:
         self._fill_known(servers, origins, self._statics(observed, center, scale), encoder, decoder)
         anchors = np.empty((0 if base is None else size, spec.horizon, len(self.targets), len(ANCHORS)), np.float32)
         if spec.day_lags:
-            for fill, places in ((fill_lags, self.lag_slots), (fill_rise, self.rise_slots)):
-                fill(
-                    samples.history, samples.rows, samples.origins, self.lags, self.weekend, self.pad + origins, scales,
-                    self.targets, spec.decoder_pool, places, decoder, anchors,
-                )  # fmt: skip
+            fill_days(
+                samples.history, samples.rows, samples.origins, self.lags, self.alike, self.pad + origins, scales,
+                self.targets, spec.decoder_pool, self.lag_slots, decoder, anchors,
+            )  # fmt: skip
         if base is not None and spec.floor_inputs:
             median = spec.levels.index(0.5)
             fill_base(base, median, scales, self.targets, spec.decoder_pool, self.floor_slots, decoder)
@@ -120,6 +119,14 @@ class WindowBuilder:
         fill_truth(samples.history, samples.rows, samples.origins, found)
         return torch.from_numpy(found)
 
+    def _alike(self) -> Ints:
+        """Bit i of a step is set where it and the one `lags[i]` back are both of a weekend or both not, [time]."""
+        weekend = self.calendar[:, self.spec.calendar.index("is_weekend")] > 0
+        alike = np.zeros(len(weekend), np.int64)
+        for day, lag in enumerate(self.lags if self.spec.day_lags else ()):
+            alike[lag:] |= (weekend[lag:] == weekend[:-lag]).astype(np.int64) << day
+        return alike
+
     def _place(self) -> None:
         """The variables' places in the tensors."""
         spec, variables = self.spec, self.spec.variables
@@ -129,8 +136,8 @@ class WindowBuilder:
         def slots(*names: str) -> Ints:
             return np.array([place[name] for name in names if name in place], np.int64)
 
-        def pairs(first: str, second: str) -> Ints:
-            return slots(*(f"{name}_{kind}" for name in spec.targets for kind in (first, second))).reshape(-1, 2)
+        def of_targets(*kinds: str) -> Ints:
+            return slots(*(f"{name}_{kind}" for name in spec.targets for kind in kinds)).reshape(-1, len(kinds))
 
         self.feature_slots = slots(*spec.features)
         self.peak_slots = slots(*(f"{name}_max" for name in spec.targets)) if spec.fine_steps else slots()
@@ -139,9 +146,8 @@ class WindowBuilder:
         self.planned_slot = place.get("maintenance", -1)
         scales = [f"{name}_{kind}" for kind in ("center", "scale") for name in spec.targets]
         self.static_slots = slots("encoder_length", *scales)
-        self.lag_slots = pairs(*LAGS)
-        self.rise_slots = slots(*(f"{name}_{RISE}" for name in spec.targets))
-        self.floor_slots = pairs("floor_median", "floor_band")
+        self.lag_slots = of_targets(*ANCHORS)
+        self.floor_slots = of_targets("floor_median", "floor_band")
         self.encoder_empty = slots(*(set(self.reals) - {*variables.encoder_reals, *variables.static_reals}))
         self.decoder_empty = slots(*(set(self.reals) - {*variables.decoder_reals, *variables.static_reals}))
 
