@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from fleetcast.compiling import compiled_and_kept
 from fleetcast.windows.day_means import SUMS, mean_of_days
-from fleetcast.windows.rise import LANES, find_marks, rise_of
+from fleetcast.windows.rise import rise_of
+from fleetcast.windows.sawtooth import LANES, find_marks
 from fleetcast.windows.series import clipped, copy_series, put
 
 Floats = npt.NDArray[np.float32]

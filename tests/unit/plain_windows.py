@@ -163,15 +163,19 @@ class PlainBatcher:
     @staticmethod
     def _marks(past: Floats) -> tuple[np.float32, np.float32]:
         """Where a sawtooth turns, else infinite."""
-        changes = np.diff(past)
-        if np.isnan(changes).all():
-            return np.float32(-np.inf), np.float32(np.inf)
-        low, high = np.nanmin(past[1:]), np.nanmax(past[1:])
-        if np.nanmax(-changes) > np.float32(0.5) * (high - low) and np.nanmax(changes) < np.float32(0.25) * (
-            high - low
-        ):
+        falls = past[:-1] - past[1:]
+        known = falls[~np.isnan(falls)]
+        low, high = np.float32(-np.inf), np.float32(np.inf)
+        if not len(known) or known.max() <= np.float32(32) * np.abs(known).mean():
             return low, high
-        return np.float32(-np.inf), np.float32(np.inf)
+        deep = np.flatnonzero(falls > np.float32(32) * np.abs(known).mean())
+        if falls[deep].sum() < np.float32(0.8) * known[known > 0].sum():
+            return low, high
+        latest = past[~np.isnan(past)][-1]
+        for step in deep:
+            if latest <= past[step] < high:
+                low, high = past[step + 1], past[step]
+        return low, high
 
     def _add_base(self, named: dict[str, Floats], base: Floats, center: Floats, scale: Floats) -> None:
         levels = self.spec.levels

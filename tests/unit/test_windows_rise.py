@@ -46,6 +46,18 @@ def test_what_is_emptied_at_a_mark_is_emptied_again(period: int, low: float, wid
     assert (error > 2 * width / period + 1e-5).sum() <= 2  # a step early or late
 
 
+def test_a_disk_that_trouble_filled_is_emptied_at_its_mark_again() -> None:
+    period, low, width = 700, 0.3, 0.2
+    teeth = low + width * (np.arange(3700) % period) / period
+    filled = 2 * period + 300
+    seen = teeth.copy()
+    seen[filled : filled + 60] += np.linspace(0, 0.97 - teeth[filled], 60)
+    seen[filled + 60 :] = low + width * (np.arange(3700 - filled - 60) % period) / period
+    fall = filled + 60 + period
+    error = np.abs(anchor("rise", seen, fall - 40) - seen[fall - 39 : fall + 57])
+    assert (error > 0.01).sum() <= 2
+
+
 def test_days_are_compared_with_days_like_them() -> None:
     step = np.arange(14 * STEPS_PER_DAY)
     weekend = step // STEPS_PER_DAY % 7 >= 5
