@@ -3,7 +3,8 @@
 `python -m benchmarks.loader [--quick]` simulates a fleet of 30 days with Ray Data and ends with one line of JSON;
 figures are windows a second, one thread, epochs of drawn windows after the samples were kept. `ours` is the `reference`
 preset, `default` the default one with its floor and day lags. The peer is the data loader of pytorch-forecasting's
-`TimeSeriesDataSet` on a few of the same servers, interleaved round by round.
+`TimeSeriesDataSet` on a few of the same servers, interleaved round by round. The process keeps freed memory as a
+training worker does, for all sides.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.shards import simulate_dataset
 from fleetcast.simulate.spec import FleetSpec
+from fleetcast.training.heap import keep_freed_memory
 from fleetcast.training.loaders import make_loaders
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import make_plan
@@ -40,6 +42,7 @@ def main() -> None:
     quick = is_quick(__doc__)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    keep_freed_memory()
     servers, hours, samples, rounds, peers = (9, 240, 256, 1, 1) if quick else (300, 720, 16_384, 5, 8)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"

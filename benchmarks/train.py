@@ -2,7 +2,8 @@
 
 `python -m benchmarks.train [--quick]` ends with one line of JSON. Both train the 87,080-parameter reference network
 (288 + 96 steps, dropout 0.15) on the same samples with the same batch size, one thread, in the same process, round by
-round: data loading, forward, loss, backward, clipping, optimizer. Ours also keeps its averaged weights.
+round: data loading, forward, loss, backward, clipping, optimizer. The process keeps freed memory as a training worker
+does, for both. Ours also keeps its averaged weights.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from benchmarks._report import finish, is_quick
 from benchmarks._stock import METRICS, PRESET, SPEC, dataset_of, network_of, quiet, reference_config, samples
 from fleetcast.contract.schema import TIMESTAMP
+from fleetcast.training.heap import keep_freed_memory
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan
 from fleetcast.windows.arrays import arrays_from_table
@@ -51,6 +53,7 @@ class Clock(pl.Callback):
 def main() -> None:
     quick = is_quick(__doc__)
     quiet()
+    keep_freed_memory()
     batch, steps, rounds = (8, 5, 1) if quick else (PRESET.batch_size, 22, 5)
     frame = samples(4 if quick else 40, SPEC.context + SPEC.horizon + 64)
     sides = {"ours": ours(frame, batch), "peer": stock(frame, batch)}

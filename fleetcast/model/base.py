@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -54,11 +55,7 @@ class ResidualBase:
         self.offsets = np.broadcast_to(np.asarray(start) // STEP_SECONDS, servers)
         self.begins = np.zeros(servers, np.int64) if begins is None else begins
         self.shares = np.array(levels, np.float64)
-        edges = [edge for edge in BUCKET_EDGES if edge < horizon] + [horizon]
-        leads = [_spread(first + 1, last) for first, last in zip([0, *edges[:-1]], edges, strict=True)]
-        self.leads = np.concatenate(leads)
-        self.lead_starts = np.cumsum([0, *map(len, leads)])
-        self.bucket_of = np.repeat(np.arange(len(edges)), np.diff([0, *edges]))
+        self.leads, self.lead_starts, self.bucket_of = _buckets(horizon)
 
     def at(self, rows: Ints, ends: Ints) -> Floats:
         """Quantiles [batch, horizon, target, level], at least 0, of servers `rows` with origins at steps `ends`."""
@@ -82,6 +79,15 @@ class ResidualBase:
         for first, last in itertools.pairwise(starts):
             residuals[:, :, first:last].sort(axis=2)
         quantiles_of(residuals, starts[:-1], counts, self.shares, levels, self.bucket_of, quantiles)
+
+
+@cache
+def _buckets(horizon: int) -> tuple[Ints, Ints, Ints]:
+    """Leads of all buckets, where each bucket's begin and the last one's end, and the bucket of each step."""
+    edges = [edge for edge in BUCKET_EDGES if edge < horizon] + [horizon]
+    leads = [_spread(first + 1, last) for first, last in zip([0, *edges[:-1]], edges, strict=True)]
+    bucket_of = np.repeat(np.arange(len(edges)), np.diff([0, *edges]))
+    return np.concatenate(leads), np.cumsum([0, *map(len, leads)]), bucket_of
 
 
 def _spread(first: int, last: int) -> Ints:

@@ -24,8 +24,8 @@ def fill_known(
     positions: Floats,
     position_slot: int,
     statics: Floats,
-    static_slots: Ints,
-    empty_slots: Ints,
+    empty: int,
+    empty_end: int,
     tensor: Floats,
 ) -> None:
     """Calendar, position, statics and zeros.
@@ -34,9 +34,10 @@ def fill_known(
         origins: the windows' origins on the fleet's time axis.
         offsets: first step of each token, relative to the origin.
         calendar: [time, variable]; step 0 of the fleet's axis is at `calendar_origin`.
-        calendar_slots, position_slot, static_slots, empty_slots: places of what is filled.
+        calendar_slots, position_slot: their places.
         positions: of each token.
-        statics: [window, variable].
+        statics: [window, variable], which have the first places.
+        empty, empty_end: first place of the zeros, and the first one after them.
         tensor: filled [window, token, slot].
     """
     for window in range(len(origins)):
@@ -46,10 +47,10 @@ def fill_known(
             for number in range(len(calendar_slots)):
                 into[calendar_slots[number]] = time[number]
             into[position_slot] = positions[token]
-            for number in range(len(static_slots)):
-                into[static_slots[number]] = statics[window, number]
-            for number in range(len(empty_slots)):
-                into[empty_slots[number]] = _ZERO
+            for slot in range(statics.shape[1]):
+                into[slot] = statics[window, slot]
+            for slot in range(empty, empty_end):
+                into[slot] = _ZERO
 
 
 @compiled_and_kept

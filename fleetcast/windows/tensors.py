@@ -144,16 +144,16 @@ class WindowBuilder:
         self.share_slot = place.get("observed_share", -1)
         self.calendar_slots, self.position_slot = slots(*spec.calendar), place[POSITION]
         self.planned_slot = place.get("maintenance", -1)
-        scales = [f"{name}_{kind}" for kind in ("center", "scale") for name in spec.targets]
-        self.static_slots = slots("encoder_length", *scales)
         self.lag_slots = of_targets(*ANCHORS)
         self.floor_slots = of_targets("floor_median", "floor_band")
-        self.encoder_empty = slots(*(set(self.reals) - {*variables.encoder_reals, *variables.static_reals}))
-        self.decoder_empty = slots(*(set(self.reals) - {*variables.decoder_reals, *variables.static_reals}))
+        shared = len(variables.static_reals) + spec.shared_reals + (self.planned_slot >= 0)
+        decoded = len(variables.static_reals) + len(variables.decoder_reals)
+        self.encoder_empty, self.decoder_empty = (shared, decoded), (decoded, len(self.reals))
 
     def _statics(self, observed: Ints, center: Floats, scale: Floats) -> Floats:
         length = (observed[:, -1:] / self.spec.context).astype(np.float32)
-        return np.hstack([length, np.log1p(np.maximum(center, 0)), (np.log(scale) / 4).astype(np.float32)])
+        scales = np.stack([np.log1p(np.maximum(center, 0)), np.log(scale) / 4], axis=2, dtype=np.float32)
+        return np.hstack([length, scales.reshape(len(length), -1)])
 
     def _fill_known(self, servers: Ints, origins: Ints, statics: Floats, encoder: Floats, decoder: Floats) -> None:
         for tensor, offsets, empty, pool in (
@@ -163,7 +163,7 @@ class WindowBuilder:
             positions = (offsets / self.spec.context).astype(np.float32)
             fill_known(
                 origins, offsets, self.calendar, self.pad, self.calendar_slots, positions, self.position_slot,
-                statics, self.static_slots, empty, tensor,
+                statics, *empty, tensor,
             )  # fmt: skip
             if self.planned_slot >= 0:
                 spans = (self.known.span_starts, self.known.spans)
