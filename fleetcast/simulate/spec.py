@@ -85,8 +85,8 @@ class FleetSpec(BaseModel):
         return tuple(name for name in KIND_NAMES if name in without)
 
     @model_serializer(mode="wrap")
-    def _as_before_without_kinds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A fleet with all kinds is told as it was before kinds could be left out."""
+    def _told(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`without_kinds` is told of only where it names some: manifests of fleets with all kinds do not have it."""
         told: dict[str, Any] = serialize(self)
         return told if self.without_kinds else {name: value for name, value in told.items() if name != "without_kinds"}
 
