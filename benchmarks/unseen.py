@@ -8,7 +8,7 @@ comes from a server that this one depends on). The forecasts are the same bundle
 kinds: this says what the risk carries over, not the forecaster. Without --model the untrained residual floor forecasts.
 
 The last line is JSON: `ours` is the AUPRC of the left-out kinds within 8 h by the risk that had not seen them, `peer`
-by the one that had. A quarter of an hour on one core; --quick says nothing.
+by the one that had. Some half an hour on one core; --quick says nothing.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Plan:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--model", help="bundle that forecasts; default the untrained residual floor")
-    parser.add_argument("--corpora", type=int, default=4, help="fleets of 1,500 servers x 21 days to fit on")
+    parser.add_argument("--corpora", type=int, default=2, help="fleets of 1,500 servers x 21 days to fit on")
     options = parser.parse_args()
     plan = Plan.small() if options.quick else Plan.full(options.corpora)
     forecaster, begun, seconds = forecaster_of(options.model, plan.corpora[0]), time.perf_counter(), {}
