@@ -38,6 +38,9 @@ def simulate(
     end: str | None = typer.Option(None, help="Where the span ends, ISO 8601, instead of --hours."),
     profiles: str | None = typer.Option(None, help="Profiles that occur, separated by commas; default all seven."),
     incidents_per_day: float | None = typer.Option(None, help="Incidents a server and day that no other one caused."),
+    without_kinds: str | None = typer.Option(
+        None, help="Kinds of incident that never strike, separated by commas; default none."
+    ),
     scenario: str = typer.Option("healthy", help="Trouble beside the fleet's own: degrading, critical, cascade."),
     scenario_after: float = typer.Option(0.0, help="Hours from the start to the scenario's first wave."),
     noise: float = typer.Option(1.0, help="Scale of the noise; 0 is none."),
@@ -61,6 +64,7 @@ def simulate(
         seed=seed,
         profiles=parse_words(profiles),
         incidents_per_day=incidents_per_day,
+        without_kinds=parse_words(without_kinds),
         scenario=scenario,
         scenario_after=scenario_after,
         noise=noise,

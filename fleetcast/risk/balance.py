@@ -49,23 +49,23 @@ def pairs_of(metrics: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def balance(metrics: Sequence[str], values: Floats) -> Floats:
-    """Facts [server, fact] of samples [server, time, metric] that end at the origin, gaps filled with what was before.
+    """Facts [server, fact] of samples [metric, server, time] that end at the origin, gaps filled with what was before.
 
     NaN, from before a server's first sample, is left out; a fact that needs more than there is is NaN.
     """
     halves = _blocks(values)
-    near = values[:, -NEAR_STEPS:]
+    near = values[:, :, -NEAR_STEPS:]
     logs = {
-        name: (_log(near[:, :, metrics.index(name)], name), _log(halves[:, :, metrics.index(name)], name))
+        name: (_log(near[metrics.index(name)], name), _log(halves[metrics.index(name)], name))
         for name in {name for pair in pairs_of(metrics) for name in pair}
     }
     columns = []
     for one, other in pairs_of(metrics):
         columns += _facts_of(logs[one][0] - logs[other][0], logs[one][1] - logs[other][1])
     if _memory(metrics):
-        columns += _over_demand(halves[:, :, metrics.index(MEMORY)], logs[RECEIVE][1])
+        columns += _over_demand(halves[metrics.index(MEMORY)], logs[RECEIVE][1])
     if not columns:
-        return np.zeros((len(values), 0), np.float32)
+        return np.zeros((values.shape[1], 0), np.float32)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -111,10 +111,13 @@ def _over_demand(used: Floats, asked: Floats) -> list[Floats]:
 
 
 def _blocks(values: Floats) -> Floats:
-    """Means of half hours counted back from the origin, [server, block, metric]."""
-    count = values.shape[1] // BLOCK
-    kept = values[:, values.shape[1] - count * BLOCK :]
-    return np.asarray(kept.reshape(len(values), count, BLOCK, values.shape[2]).mean(axis=2), np.float32)
+    """Means of half hours counted back from the origin, [metric, server, block]."""
+    last = values.shape[2]
+    first = last % BLOCK
+    total = values[:, :, first::BLOCK].copy()
+    for step in range(1, BLOCK):
+        total += values[:, :, first + step :: BLOCK]
+    return np.asarray(total / BLOCK, np.float32)
 
 
 def _median(values: Floats) -> Floats:

@@ -86,7 +86,7 @@ def _ahead(forecast: ForecastArrays, limits: npt.NDArray[np.floating], past: Fle
     odds = logit(np.clip(raw, RAW_FLOOR, 1 - RAW_FLOOR))
     levels = np.asarray(forecast.levels)
     columns = [int(np.abs(levels - wanted).argmin()) for wanted in PEAK_LEVELS]
-    level = _mean(past.select(forecast.metrics)[:, -NOW_STEPS:])
+    level = _mean(past.slice(past.steps - NOW_STEPS, past.steps).select(forecast.metrics))
     scale = np.where(np.isfinite(limits), limits, 1.0)
     names, found = [], []
     for place, (word, within) in enumerate(zip(HORIZONS, steps, strict=True)):
@@ -109,19 +109,15 @@ def _back(past: FleetArrays) -> tuple[list[str], Floats]:
     metrics = [name for name in METRIC_NAMES if name in past.metrics]
     names = [f"{metric}_{fact}" for metric in metrics for fact in _facts()] + balance_names(metrics) + [CALM]
     limits = threshold_matrix(metrics)[profile_codes(past.profiles)]
+    order = [past.metrics.index(metric) for metric in metrics]
     parts: list[Floats] = []
     for first in range(0, len(past.servers), CHUNK):
         rows = slice(first, first + CHUNK)
-        values = past.values[rows]
+        carried = np.ascontiguousarray(past.values[rows].transpose(2, 0, 1)[order])
         columns: list[npt.NDArray[np.float64]] = []
-        carried = np.empty((values.shape[0], values.shape[1], len(metrics)), np.float32)
         for place, metric in enumerate(metrics):
-            carried[:, :, place] = series = _carried(values[:, :, past.metrics.index(metric)])
-            limit = limits[rows, place]
-            exact = series.astype(np.float64)
-            if metric in HEAVY:
-                exact, limit = np.log1p(np.maximum(exact, 0)), np.log1p(limit)
-            columns += _facts_of(exact, limit)
+            _carry(carried[place])
+            columns += _facts_of(carried[place], limits[rows, place], metric in HEAVY)
         own = np.stack(columns, axis=1).astype(np.float32)
         parts.append(np.concatenate([own, balance(metrics, carried), _calm(carried, limits[rows])], axis=1))
     return names, np.concatenate(parts)
@@ -139,8 +135,13 @@ def _facts() -> list[str]:
     ]  # fmt: skip
 
 
-def _facts_of(series: npt.NDArray[np.float64], limit: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
-    """Facts of series [server, time] that end at the origin and have no gap after their first sample."""
+def _facts_of(week: Floats, limit: npt.NDArray[np.float64], heavy: bool) -> list[npt.NDArray[np.float64]]:
+    """Facts of series [server, time] that end at the origin and have no gap after their first sample.
+
+    Those of `heavy` metrics are facts of log(1 + value).
+    """
+    series = _scaled(week[:, -STEPS_PER_DAY:], heavy)
+    limit = _scaled(limit, heavy)
     now, end = _mean(series[:, -NOW_STEPS:]), series.shape[1]
     room = np.where(np.isfinite(limit), limit - now, np.nan)
     since = [now - _mean(series[:, end - far : end - near]) for near, far in pairwise(EDGES)]
@@ -154,14 +155,14 @@ def _facts_of(series: npt.NDArray[np.float64], limit: npt.NDArray[np.float64]) -
         waits = [np.where(slope > 1e-6, np.log1p(np.maximum(room, 0) / slope), 12.0) for slope in steep]
     days = []
     for day in DAYS:
-        at = end - day * STEPS_PER_DAY
-        days.append(now - _mean(series[:, max(at - NOW_STEPS, 0) : at + NOW_STEPS]))
+        at = week.shape[1] - day * STEPS_PER_DAY
+        days.append(now - _mean(_scaled(week[:, max(at - NOW_STEPS, 0) : at + NOW_STEPS], heavy)))
     like = np.stack(days, axis=1)
     usual = _mean(like)
     with np.errstate(all="ignore"):
         least = np.nanmin(np.where(np.isnan(like), np.inf, np.abs(like)), axis=1)
     unusual = np.where(np.isfinite(least), np.sign(usual) * least, np.nan) / (spreads[-1] + 1e-3)
-    highest = np.fmax.reduce(series[:, -STEPS_PER_DAY:], axis=1) - now
+    highest = np.fmax.reduce(series, axis=1) - now
     return [now, series[:, -1] - now, room, *since, *trends, *waits, *spreads, *days, usual, unusual, highest]
 
 
@@ -174,19 +175,26 @@ def _known(fleet: FleetArrays, origin: datetime) -> Floats:
 
 
 def _calm(values: Floats, limits: npt.NDArray[np.floating]) -> Floats:
-    """Logarithm of the steps since any metric was critical, [server, 1]; of all steps where none was."""
-    critical = np.asarray((values >= limits[:, None].astype(np.float32)).any(axis=2))
-    since = np.where(critical.any(axis=1), critical[:, ::-1].argmax(axis=1), values.shape[1])
+    """Logarithm of the steps since any of `values` [metric, server, time] was critical, [server, 1].
+
+    Where none was it is that of all steps; `limits` are [server, metric].
+    """
+    critical = np.asarray((values >= limits.T[:, :, None].astype(np.float32)).any(axis=0))
+    since = np.where(critical.any(axis=1), critical[:, ::-1].argmax(axis=1), critical.shape[1])
     return np.asarray(np.log1p(since), np.float32)[:, None]
 
 
-def _carried(series: Floats) -> Floats:
-    """Last value carried over gaps; NaN before the first."""
+def _carry(series: Floats) -> None:
+    """Carry the last value over the gaps of series [server, time], in place; NaN before the first."""
     gaps = np.isnan(series)
-    if not gaps.any():
-        return series
-    places = np.where(gaps, 0, np.arange(series.shape[1]))
-    return np.take_along_axis(series, np.maximum.accumulate(places, axis=1), axis=1)
+    rows = np.flatnonzero(gaps.any(axis=1))
+    places = np.where(gaps[rows], 0, np.arange(series.shape[1]))
+    series[rows] = np.take_along_axis(series[rows], np.maximum.accumulate(places, axis=1), axis=1)
+
+
+def _scaled(values: npt.NDArray[np.floating], heavy: bool) -> npt.NDArray[np.float64]:
+    exact = values.astype(np.float64)
+    return np.log1p(np.maximum(exact, 0)) if heavy else exact
 
 
 def _mean(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

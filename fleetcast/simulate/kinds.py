@@ -179,9 +179,9 @@ KINDS = {kind.name: kind for kind in _ALL}
 CASCADED = "upstream_stall"
 
 
-def kinds_of(profile: str) -> tuple[tuple[Kind, float], ...]:
-    """The kinds that strike servers of a profile by themselves, with their weights."""
-    return tuple((kind, kind.weights[profile]) for kind in _ALL if profile in kind.weights)
+def kinds_of(profile: str, without: tuple[str, ...] = ()) -> tuple[tuple[Kind, float], ...]:
+    """The kinds that strike servers of a profile by themselves, with their weights; those named `without` never do."""
+    return tuple((kind, kind.weights[profile]) for kind in _ALL if profile in kind.weights and kind.name not in without)
 
 
 _KIND = np.dtype(
@@ -236,11 +236,15 @@ def kind_table() -> npt.NDArray[np.void]:
 
 
 @cache
-def choice_table() -> npt.NDArray[np.float32]:
-    """Cumulative chance of each kind by hour and profile, shape [quiet or busy, profile, kind]."""
+def choice_table(without: tuple[str, ...] = ()) -> npt.NDArray[np.float32]:
+    """Cumulative chance of each kind by hour and profile, shape [quiet or busy, profile, kind].
+
+    The other kinds of a profile take the place of those named `without`.
+    """
     table = np.zeros((2, len(PROFILES), len(_ALL)), np.float64)
     for busy, factor in enumerate((QUIET_WEIGHT, BUSY_WEIGHT)):
         for number, profile in enumerate(PROFILES):
-            table[busy, number] = [kind.weights.get(profile, 0) * (factor if kind.busy else 1.0) for kind in _ALL]
+            for kind, weight in kinds_of(profile, without):
+                table[busy, number, KIND_NAMES.index(kind.name)] = weight * (factor if kind.busy else 1.0)
     total = np.cumsum(table, axis=2)
     return np.asarray(total / total[:, :, -1:], np.float32)

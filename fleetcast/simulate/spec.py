@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fleetcast.contract.vocabulary import PROFILES, STEP_SECONDS, STEPS_PER_HOUR
 from fleetcast.errors import DatasetError, UsageError
 from fleetcast.simulate.calendar import TIMEZONE
+from fleetcast.simulate.kinds import KIND_NAMES, kinds_of
 from fleetcast.simulate.scenarios import scenario
 
 SIMULATOR_VERSION = 3  # changes whenever the same specification gives other values
@@ -38,6 +48,9 @@ class FleetSpec(BaseModel):
     sudden_share: float = Field(0.15, description="share of incidents that strike without a precursor")
     scenario: str = Field("healthy", description="trouble that is forced upon the fleet beside its own")
     scenario_after: float = Field(0.0, description="hours from the start to the scenario's first wave")
+    without_kinds: tuple[str, ...] = Field(
+        (), description="kinds of incident that never strike; a server's other kinds take their place"
+    )
     noise: float = Field(1.0, description="scale of all noise and of batch work and shocks; 0 is none")
     dirt: float = Field(0.0, description="share of samples that are lost; as many come late, twice or out of order")
 
@@ -58,6 +71,24 @@ class FleetSpec(BaseModel):
             found = ", ".join(map(repr, unknown)) or "no profile"
             raise UsageError(f"{found} given as profiles; choose from {', '.join(PROFILES)}")
         return tuple(name for name in PROFILES if name in profiles)
+
+    @field_validator("without_kinds")
+    @classmethod
+    def _known_kinds(cls, without: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in without if name not in KIND_NAMES]
+        if unknown:
+            found = ", ".join(map(repr, unknown))
+            raise UsageError(f"{found} given as kinds of incident; choose from {', '.join(KIND_NAMES)}")
+        for profile in PROFILES:
+            if all(kind.sudden for kind, _ in kinds_of(profile, without)):
+                raise UsageError(f"without_kinds leaves {profile} no kind of incident that announces itself; leave one")
+        return tuple(name for name in KIND_NAMES if name in without)
+
+    @model_serializer(mode="wrap")
+    def _told(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`without_kinds` is told of only where it names some: manifests of fleets with all kinds do not have it."""
+        told: dict[str, Any] = serialize(self)
+        return told if self.without_kinds else {name: value for name, value in told.items() if name != "without_kinds"}
 
     @model_validator(mode="after")
     def _possible(self) -> FleetSpec:

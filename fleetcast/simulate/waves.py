@@ -16,12 +16,13 @@ from fleetcast.compiling import compiled_and_kept
 from fleetcast.contract.vocabulary import PROFILES, STEPS_PER_DAY, STEPS_PER_HOUR
 from fleetcast.errors import UsageError
 from fleetcast.simulate.actions import FORCE, FORCE_TOTAL, INPUT
-from fleetcast.simulate.kinds import KIND_NAMES, choice_table, kind_table
+from fleetcast.simulate.kinds import CASCADED, KIND_NAMES, choice_table, kind_table
 from fleetcast.simulate.layout import CELL_SERVERS, Layout
 from fleetcast.simulate.randomness import FLEET, Stream, uniforms
 from fleetcast.simulate.scenarios import LASTS_DAYS, Scenario, scenario
 from fleetcast.simulate.spec import FleetSpec
 
+CASCADE_KIND = "io_saturation"  # what a wave of cascades begins with
 CASCADE_CELLS = 0.2  # share of the cells beside the first in which a wave of cascades begins
 _SCENARIO = int(Stream.SCENARIO)
 
@@ -30,7 +31,7 @@ _SCENARIO = int(Stream.SCENARIO)
 def fleet_inputs(spec: FleetSpec) -> npt.NDArray[np.void]:
     """The inputs (records `INPUT`) of the scenario that a fleet begins with. Kept; not to be changed.
 
-    Raises `UsageError` for a cascade in a fleet without a database that others depend on.
+    Raises `UsageError` for a cascade in a fleet without a database that others depend on, or without its kinds.
     """
     first = spec.first_step + round(spec.scenario_after * STEPS_PER_HOUR)
     return scenario_inputs(Layout(spec), spec.scenario, first)
@@ -51,7 +52,8 @@ def scenario_inputs(
     in line are struck too.
 
     Raises:
-        UsageError: unknown name, `speed` not above 0, or a cascade without a database that others depend on.
+        UsageError: unknown name, `speed` not above 0, or a cascade without a database that others depend on or in a
+            fleet without its kinds of incident.
     """
     chosen = scenario(name)
     if not speed > 0:
@@ -73,10 +75,13 @@ def scenario_inputs(
 
 
 def _allowed(layout: Layout, name: str, servers: Sequence[int] | None) -> list[int]:
-    """The servers that may be struck. Raises `UsageError` where a cascade finds none."""
+    """The servers that may be struck. Raises `UsageError` where a cascade finds none, or lacks a kind that it needs."""
     fleet = list(range(layout.spec.servers) if servers is None else servers)
     if name != "cascade":
         return fleet
+    gone = [kind for kind in (CASCADE_KIND, CASCADED) if kind in layout.spec.without_kinds]
+    if gone:
+        raise UsageError(f"a cascade needs incidents of kind {gone[0]}, which this fleet is without")
     heads = _heads(layout, fleet)
     if not heads:
         raise UsageError("a cascade needs a database that other servers depend on; there is none among the servers")
@@ -111,8 +116,10 @@ def _targets(
 
 def _kind(layout: Layout, name: str, server: int, draw: float) -> int:
     if name == "cascade":
-        return KIND_NAMES.index("io_saturation")
-    chance = np.diff(choice_table()[1, PROFILES.index(layout.profile(server))], prepend=np.float32(0))
+        return KIND_NAMES.index(CASCADE_KIND)
+    chance = np.diff(
+        choice_table(layout.spec.without_kinds)[1, PROFILES.index(layout.profile(server))], prepend=np.float32(0)
+    )
     total = np.cumsum(np.where(kind_table()["sudden"], 0, chance))
     return min(int(np.searchsorted(total, draw * total[-1], side="right")), len(total) - 1)
 

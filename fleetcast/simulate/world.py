@@ -22,7 +22,7 @@ from fleetcast.simulate.arithmetic import F
 from fleetcast.simulate.calendar import market_time
 from fleetcast.simulate.episode_steps import EPISODE, FADED, REST_STEPS
 from fleetcast.simulate.events import Effects, run_events
-from fleetcast.simulate.kinds import choice_table, gain_table, kind_table, kinds_of
+from fleetcast.simulate.kinds import CASCADED, choice_table, gain_table, kind_table, kinds_of
 from fleetcast.simulate.layout import Layout
 from fleetcast.simulate.maintenance import plans
 from fleetcast.simulate.physics import run_physics
@@ -91,7 +91,7 @@ class World:
     def __init__(self, spec: FleetSpec) -> None:
         self.spec = spec
         self.layout = Layout(spec)
-        self.kinds, self.gains, self.choices = kind_table(), gain_table(), choice_table()
+        self.kinds, self.gains, self.choices = kind_table(), gain_table(), choice_table(spec.without_kinds)
         self.hazard = np.array([_hazard(spec, profile) for profile in PROFILES], np.float32)
         self.batch = _batch_table(spec)
         self.fizzle = F(-math.log1p(-spec.fizzle_share))
@@ -116,7 +116,7 @@ class World:
         place = {server: row for row, server in enumerate(needed)}
         upstreams = np.full((len(needed), 2), -1, np.int64)
         strengths = np.zeros((len(needed), 2), np.float32)
-        for server in needed:
+        for server in needed if CASCADED not in self.spec.without_kinds else []:
             for number, edge in enumerate(self.layout.upstreams(server)):
                 upstreams[place[server], number] = place[edge.upstream]
                 strengths[place[server], number] = edge.strength
@@ -199,7 +199,7 @@ def _hazard(spec: FleetSpec, profile: str) -> float:
     """Chance in a step that an episode begins, which makes `incidents_per_day` given how long episodes last."""
     if not spec.incidents_per_day:
         return 0.0
-    options = kinds_of(profile)
+    options = kinds_of(profile, spec.without_kinds)
     weights = np.array([weight for _, weight in options])
     sudden = _sudden_arrivals(spec)
     lengths = [_mean(kind.lead_hours) * (1 - sudden) + _mean(kind.impact_hours) for kind, _ in options]

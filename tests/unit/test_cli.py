@@ -66,6 +66,7 @@ def test_wrong_use_is_2_and_a_failure_is_1_with_one_line(capsys: pytest.CaptureF
         (["--start", "2026-01-08T05:01Z"], "grid"),
         (["--hours", "3", "--end", "2026-02-08T04:00Z"], "not both"),
         (["--profiles", "mainframe"], "'mainframe'"),
+        (["--without-kinds", "gremlins"], "'gremlins' given as kinds of incident; choose from memory_leak"),
         (["--scenario", "panic"], "unknown scenario 'panic'; choose from healthy, degrading"),
         (["--scenario-after", "-1"], "scenario_after is -1"),
         (["--noise", "-1"], "noise is -1"),

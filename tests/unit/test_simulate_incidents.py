@@ -69,6 +69,23 @@ def test_every_profile_has_kinds_of_its_own(profile: str) -> None:
         assert set(kind.gains) <= set(CHANNELS)
 
 
+def test_kinds_that_are_left_out_never_strike_and_others_take_their_place() -> None:
+    gone = ("connection_leak", "io_saturation", "upstream_stall")
+    spec = SPEC.model_copy(update={"without_kinds": gone})
+    found = truth_tables(World(spec), range(spec.servers), simulate_episodes(World(spec), range(spec.servers)))[0]
+    assert set(found["kind"].to_pylist()) == set(KINDS) - set(gone)
+    assert found["cause"].null_count == len(found)
+    assert len(found) / (spec.servers * spec.hours / 24) == pytest.approx(spec.incidents_per_day, rel=0.12)
+
+
+@pytest.mark.parametrize("scenario", ["degrading", "critical"])
+def test_a_scenario_forces_no_kind_that_is_left_out(scenario: str) -> None:
+    spec = FleetSpec(servers=50, hours=48, scenario=scenario, incidents_per_day=0, without_kinds=("memory_leak",))
+    found = truth_tables(World(spec), range(spec.servers), simulate_episodes(World(spec), range(spec.servers)))[0]
+    assert len(found) > 20
+    assert "memory_leak" not in found["kind"].to_pylist()
+
+
 def test_leads_run_from_none_over_minutes_to_many_hours(incidents: pa.Table) -> None:
     leads = [row["onset"] - row["precursor_start"] for row in incidents.to_pylist()]
     own = [lead for lead, cause in zip(leads, incidents["cause"].to_pylist(), strict=True) if cause is None]

@@ -24,6 +24,8 @@ from fleetcast.simulate.spec import FleetSpec, spec_of_source
         ({"profiles": ()}, "no profile"),
         ({"incidents_per_day": -0.1}, "incidents_per_day"),
         ({"fizzle_share": 1.0}, "fizzle_share"),
+        ({"without_kinds": ("gremlins",)}, "'gremlins'"),
+        ({"without_kinds": ("memory_leak", "cpu_runaway", "scheduler_stall", "noisy_neighbour")}, "conductor_mgmt"),
         ({"start": datetime(2026, 1, 5, 5)}, "no time zone"),
         ({"start": datetime(2026, 1, 5, 5, 2, tzinfo=UTC)}, "grid"),
     ],
@@ -43,6 +45,21 @@ def test_servers_outside_the_fleet_are_refused() -> None:
 def test_a_manifest_source_gives_the_specification_back() -> None:
     spec = FleetSpec(servers=3, hours=7.5, seed=99, profiles=("database", "web_api"))
     assert spec_of_source(spec.source()) == spec
+
+
+def test_kinds_that_are_left_out_are_told_and_a_fleet_with_all_kinds_does_not_speak_of_them() -> None:
+    spec = FleetSpec(servers=3, without_kinds=("upstream_stall", "memory_leak"))
+    assert spec.source()["spec"]["without_kinds"] == ["memory_leak", "upstream_stall"]
+    assert spec_of_source(spec.source()) == spec
+    assert "without_kinds" not in FleetSpec(servers=3).source()["spec"]
+    assert "without_kinds" not in FleetSpec(servers=3).model_dump_json()
+
+
+@pytest.mark.parametrize("kind", ["io_saturation", "upstream_stall"])
+def test_a_cascade_without_the_kinds_that_make_it_is_refused(kind: str) -> None:
+    spec = FleetSpec(servers=25, hours=24, scenario="cascade", without_kinds=(kind,))
+    with pytest.raises(UsageError, match=f"cascade needs incidents of kind {kind}"):
+        simulate(spec, [0])
 
 
 @pytest.mark.parametrize("source", [{}, {"kind": "csv"}, {"kind": "simulated", "simulator_version": -1}])
