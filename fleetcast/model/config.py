@@ -65,7 +65,7 @@ PRESETS: dict[str, Preset] = {
     "default": Preset(
         window=_FLEET_WINDOW,
         network={"hidden_size": 32, "attention_heads": 4, "hidden_continuous_size": 8},
-        epochs=36,
+        epochs=24,
         samples_per_epoch=8192,
         batch_size=64,
         learning_rate=2e-3,
