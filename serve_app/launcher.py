@@ -149,6 +149,7 @@ def _arguments(launch: Launch, settings: Settings, clock: ClockSpec) -> AppArgs:
     return AppArgs(
         bundle=str(launch.bundle.resolve()),
         database=settings.database,
+        forecasts=settings.forecast_folder,
         dataset=None if dataset is None else str(dataset.resolve()),
         clock=clock,
         service=settings.service,

@@ -81,6 +81,7 @@ class CycleInfo(BaseModel):
     none: int
     slow: bool = Field(description="it took longer than a step of the clock, so that steps were skipped")
     skipped: int = Field(description="steps skipped since the service started because cycles were slow")
+    retried: int = Field(description="calls to a forecaster that were made again, for example after its death")
     error: str | None = Field(description="why servers have no forecast, or why the cycle failed")
     flaps_per_server_day: float | None = Field(
         None, description="levels left and taken again within an hour since the service started, a server and day"

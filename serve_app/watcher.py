@@ -12,22 +12,25 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from fleetcast.clock import STEP_SECONDS
-from fleetcast.errors import ServiceError, UsageError
+from fleetcast.errors import FleetCastError, LeaseLostError, ServiceError, StoreError, UsageError
 from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
 from fleetcast.risk.assess import Risk
 from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.cycle import Watch, watch
 from fleetcast.risk.model import RiskModel
+from fleetcast.store.engine import open_store
+from fleetcast.store.leases import Lease
 from fleetcast.windows.arrays import FleetArrays
 from serve_app import views
+from serve_app.archive import Archive
 from serve_app.arguments import AppArgs
-from serve_app.forecaster import ModelDescription, Shard, ShardForecast
+from serve_app.forecaster import ModelDescription, Shard
 from serve_app.handles import Handle
+from serve_app.leadership import Leadership
 from serve_app.schedule import due, is_overdue
 from serve_app.schemas import (
     CycleInfo,
@@ -38,12 +41,13 @@ from serve_app.schemas import (
     ServerForecast,
     StreamMessage,
 )
-from serve_app.snapshot import Snapshot, in_zone, level_changes, take_snapshot, without_forecast
+from serve_app.sharding import Sharding, in_words
+from serve_app.snapshot import Snapshot, in_zone, level_changes, take_snapshot
 
 logger = logging.getLogger("ray.serve")
 
-ATTEMPTS = 2
-SHARD_TIMEOUT_S = 120.0
+LEASE = "watcher"
+WITHOUT_LEASE_S = 0.5
 LONGEST_SLEEP_S = 5.0  # a clock that is set forward is noticed within this time
 KEPT_MESSAGES = 64
 POLL_S = 15.0
@@ -72,12 +76,14 @@ class WatcherStatus:
 class _Found:
     snapshot: Snapshot | None
     problems: list[str]
+    retried: int = 0
 
 
 class Watcher:
     """Runs the cycle in the background and answers reads from what the last one found.
 
-    A cycle never overlaps the next: steps that pass while one runs are skipped, counted and reported.
+    A cycle never overlaps the next: steps that pass while one runs are skipped, counted and reported. Of several
+    watchers on one database one holds the lease and runs cycles; what another still writes is refused.
     """
 
     def __init__(
@@ -93,6 +99,11 @@ class Watcher:
         self._settle = timedelta(seconds=args.settle_s)
         self._history, self._forecaster = history, forecaster
         self._alerts, self._remediation = alerts, remediation
+        store = open_store(args.database)
+        self._leadership = Leadership(store, LEASE)
+        self._archive = Archive(store, args.forecasts, args.service)
+        self._sharding = Sharding(forecaster, args.service.shard_servers)
+        self._tidying: asyncio.Task[None] | None = None
         self._model: ModelDescription | None = None
         self._snapshot: Snapshot | None = None
         self._topology, self._kept = topology, Watch()
@@ -101,12 +112,13 @@ class Watcher:
         self._scenario = None if args.clock.origin is None else Scenario("healthy", self._clock.now())
         self._messages: deque[StreamMessage] = deque(maxlen=KEPT_MESSAGES)
         self._published = asyncio.Condition()
-        self._loop = asyncio.get_running_loop().create_task(self._watch())
+        self._loops = [asyncio.create_task(loop) for loop in (self._leadership.run(), self._watch())]
 
     async def check_health(self) -> None:
-        """Raise when the background loop has ended, so that Serve starts a new replica."""
-        if self._loop.done():
-            raise ServiceError(f"the watcher's loop has ended: {self._loop}")
+        """Raise when a background loop has ended, so that Serve starts a new replica."""
+        for loop in self._loops:
+            if loop.done():
+                raise ServiceError(f"a loop of the watcher has ended: {loop}")
 
     async def status(self) -> WatcherStatus:
         """The last cycle, and whether forecasts come from the model."""
@@ -178,8 +190,12 @@ class Watcher:
 
     async def _watch(self) -> None:
         last: datetime | None = None
-        await self._describe()
+        fence = 0
         while True:
+            lease = self._leadership.lease
+            if lease is None:
+                await asyncio.sleep(WITHOUT_LEASE_S)
+                continue
             now = self._clock.now()
             plan = due(now, self._settle, last)
             if plan.origin is None:
@@ -187,16 +203,22 @@ class Watcher:
                 continue
             self._skipped += plan.skipped
             last = plan.origin
-            await self._run_cycle(plan.origin)
+            await self._run_cycle(plan.origin, lease, begins=lease.fence != fence)
+            fence = lease.fence
 
-    async def _run_cycle(self, origin: datetime) -> None:
+    async def _run_cycle(self, origin: datetime, lease: Lease, begins: bool) -> None:
         """One cycle; a failure is logged and shown in the status, and the loop goes on."""
         started = time.monotonic()
         try:
-            found = await self._observe_fleet(origin)
+            if begins:
+                await self._take_over(origin)
+            found = await self._observe_fleet(origin, lease)
+        except LeaseLostError as error:
+            logger.warning("the cycle of %s is given up: %s", origin.isoformat(), error)
+            return
         except Exception as error:
             logger.exception("the cycle of %s failed", origin.isoformat())
-            found = _Found(None, [_words(error)])
+            found = _Found(None, [in_words(error)])
         seconds = time.monotonic() - started
         self._cycle = self._info(origin, found, seconds)
         if self._cycle.slow:
@@ -204,63 +226,61 @@ class Watcher:
         if found.snapshot is not None:
             before, self._snapshot = self._snapshot, found.snapshot
             await self._publish(before, found.snapshot)
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease))
 
-    async def _observe_fleet(self, origin: datetime) -> _Found:
-        model = await self._describe()
+    async def _take_over(self, origin: datetime) -> None:
+        """Go on where the last holder of the lease stopped."""
+        self._kept = await asyncio.to_thread(self._archive.recall, origin)
+        await asyncio.to_thread(self._archive.sweep)
+
+    def _tidy(self, lease: Lease) -> None:
+        try:
+            self._archive.tidy(lease, self._clock.now())
+        except FleetCastError as error:
+            logger.warning("stored forecasts were not tidied, next try follows: %s", error)
+
+    async def _observe_fleet(self, origin: datetime, lease: Lease) -> _Found:
+        model = self._model = await self._forecaster.describe.remote()
         fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
         if not fleet.servers:
             return _Found(None, ["no samples yet: send them to POST /v1/samples"])
-        forecast, problems = await self._forecast_fleet(fleet, origin)
-        model = await self._describe()
-        risks, self._kept = await asyncio.to_thread(_assess, fleet, forecast, model, self._kept, self._topology)
-        snapshot = await asyncio.to_thread(_snapshot, fleet, forecast, risks, model)
-        problems += await self._hand_over(fleet, risks)
-        return _Found(snapshot, problems)
+        found = await self._sharding.forecast(fleet, origin, model.info)
+        risks, kept = await asyncio.to_thread(_assess, fleet, found.forecast, model, self._kept, self._topology)
+        snapshot = await asyncio.to_thread(_snapshot, fleet, found.forecast, risks, model)
+        problems = found.problems + await self._keep(snapshot, kept, model, lease)
+        self._kept = kept
+        problems += await self._hand_over(fleet, risks, lease)
+        return _Found(snapshot, problems, found.retried)
 
-    async def _forecast_fleet(self, fleet: FleetArrays, origin: datetime) -> tuple[ForecastArrays, list[str]]:
-        size = self._args.service.shard_servers
-        shards = [
-            fleet.of_servers(np.arange(first, min(first + size, len(fleet.servers))))
-            for first in range(0, len(fleet.servers), size)
-        ]
-        answers = await asyncio.gather(*(self._forecast_shard(Shard(shard, origin)) for shard in shards))
-        model = await self._describe()
-        parts, problems = [], []
-        for shard, answer in zip(shards, answers, strict=True):
-            if isinstance(answer, ShardForecast):
-                parts.append(answer.forecast)
-            else:
-                problems.append(f"{len(shard.servers)} servers have no forecast: {answer}")
-                parts.append(without_forecast(shard, origin, model.info, answer))
-        return ForecastArrays.concat(parts), problems
+    async def _keep(self, snapshot: Snapshot, kept: Watch, model: ModelDescription, lease: Lease) -> list[str]:
+        """Store the forecasts and risks; returns what went wrong. Raises `LeaseLostError`."""
+        save = self._archive.save
+        try:
+            return await asyncio.to_thread(save, lease, snapshot.forecast, snapshot.risks, kept, model.info)
+        except LeaseLostError:
+            raise
+        except StoreError as error:
+            logger.warning("forecasts and risks are not stored: %s", error)
+            return [f"forecasts and risks are not stored: {error}"]
 
-    async def _forecast_shard(self, shard: Shard) -> ShardForecast | str:
-        """The shard's forecast, tried twice, or the reason why there is none."""
-        reason = ""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                answer: ShardForecast = await asyncio.wait_for(self._forecaster.forecast.remote(shard), SHARD_TIMEOUT_S)
-            except Exception as error:
-                reason = _words(error)
-                logger.warning("forecast of %d servers failed (%d): %s", len(shard.fleet.servers), attempt, reason)
-            else:
-                if self._model is None or answer.digest != self._model.info.digest:
-                    self._model = None
-                return answer
-        return reason
+    async def _hand_over(self, fleet: FleetArrays, risks: Sequence[Risk], lease: Lease) -> list[str]:
+        """Give the risks to alerts, and the open alerts to remediation; returns what went wrong.
 
-    async def _hand_over(self, fleet: FleetArrays, risks: Sequence[Risk]) -> list[str]:
-        """Give the risks to alerts, and the open alerts to remediation; returns what went wrong."""
+        Raises `LeaseLostError`.
+        """
         planned = fleet.maintenance_mask(fleet.steps - 1, fleet.steps)[:, 0]
         maintenance = frozenset(name for name, held in zip(fleet.servers, planned, strict=True) if held)
         profiles = dict(zip(fleet.servers, fleet.profiles, strict=True))
         try:
-            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance)
+            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance, lease)
             if opened:
                 await self._remediation.propose.remote(opened, profiles)
+        except LeaseLostError:
+            raise
         except Exception as error:
             logger.exception("alerts or remediation failed")
-            return [f"alerts or remediation failed: {_words(error)}"]
+            return [f"alerts or remediation failed: {in_words(error)}"]
         return []
 
     async def _publish(self, before: Snapshot | None, after: Snapshot) -> None:
@@ -292,6 +312,7 @@ class Watcher:
             none=sources.get(NONE, 0),
             slow=seconds * self._args.clock.speed > STEP_SECONDS,
             skipped=self._skipped,
+            retried=found.retried,
             error="; ".join(found.problems) or None,
             flaps_per_server_day=self._kept.flaps_per_server_day,
         )
@@ -300,6 +321,8 @@ class Watcher:
         if self._cycle is None:
             return ["no forecast cycle has ended yet"]
         reasons = []
+        if self._leadership.lease is None:
+            reasons.append("this watcher does not hold the lease: another one does, or the database does not answer")
         if not self._cycle.model:
             why = self._cycle.error or f"{self._cycle.fallback} servers fell back, {self._cycle.none} have none"
             reasons.append(f"the last cycle had no forecast from the model: {why}")
@@ -330,10 +353,3 @@ def _calibration(model: ModelDescription) -> Calibration | None:
 def _fitted(text: str) -> RiskModel:
     """The risk model of a text, read once."""
     return RiskModel.loads(text)
-
-
-def _words(error: Exception) -> str:
-    """An error of another process as one line: Ray's carry the whole traceback, their cause the message."""
-    cause = getattr(error, "cause", None) or error
-    text = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {text[-1] if text else 'no message'}"
