@@ -56,6 +56,13 @@ class ServiceSettings(BaseModel):
     ingress_replicas: int = Field(2, ge=1)
     forecaster_min_replicas: int = Field(1, ge=1)
     forecaster_max_replicas: int = Field(4, ge=1)
+    forecaster_target: int = Field(8, ge=1, description="calls a replica that the number of replicas aims at")
+    forecaster_ongoing: int = Field(64, ge=1, description="calls that a replica takes at a time, to run them together")
+    forecaster_queue: int = Field(
+        256, ge=1, description="calls of an ingress that wait for a forecaster; further ones are answered 429 at once"
+    )
+    forecaster_up_s: float = Field(10.0, ge=0, description="seconds of more calls than the target until replicas come")
+    forecaster_down_s: float = Field(300.0, ge=0, description="seconds of fewer calls until replicas go")
     history_hours: float = Field(
         80.0, gt=0, description="samples kept in memory for each server; at least what the model reads is kept"
     )

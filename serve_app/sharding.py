@@ -40,13 +40,16 @@ class Sharding:
         self._forecaster, self._size = forecaster, size
 
     async def forecast(self, fleet: FleetArrays, origin: datetime, model: ModelInfo) -> FleetForecast:
-        """The forecast of every server, in order; those of a shard that failed have source `none` and the reason."""
+        """The forecast of every server by one model, in order.
+
+        Servers of a shard that failed have source `none` and the reason.
+        """
         room = asyncio.Semaphore(IN_FLIGHT)
         count = len(fleet.servers)
         shards = [
             fleet.of_servers(np.arange(first, min(first + self._size, count))) for first in range(0, count, self._size)
         ]
-        answers = await asyncio.gather(*(self._one(Shard(shard, origin), room) for shard in shards))
+        answers = await asyncio.gather(*(self._one(Shard(shard, origin, model.digest), room) for shard in shards))
         parts, problems = [], []
         for shard, (answer, _) in zip(shards, answers, strict=True):
             if isinstance(answer, ShardForecast):

@@ -9,25 +9,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Literal
 
 import pyarrow as pa
 
 from fleetcast.clock import STEP_SECONDS
-from fleetcast.errors import FleetCastError, LeaseLostError, ServiceError, StoreError, UsageError
+from fleetcast.errors import LeaseLostError, ServiceError, UsageError
 from fleetcast.forecast.explanation import Explanation
-from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
-from fleetcast.risk.assess import Risk
-from fleetcast.risk.calibration import Calibration
-from fleetcast.risk.cycle import Watch, watch
-from fleetcast.risk.model import RiskModel
+from fleetcast.forecast.table import FALLBACK, MODEL, NONE
 from fleetcast.store.engine import open_store
 from fleetcast.store.leases import Lease
 from fleetcast.windows.arrays import FleetArrays
 from serve_app import views
-from serve_app.archive import Archive
 from serve_app.arguments import AppArgs
+from serve_app.cycle import FleetCycle, Found
 from serve_app.forecaster import ModelDescription, Shard
 from serve_app.handles import Handle
 from serve_app.leadership import Leadership
@@ -41,8 +35,9 @@ from serve_app.schemas import (
     ServerForecast,
     StreamMessage,
 )
-from serve_app.sharding import Sharding, in_words
-from serve_app.snapshot import Snapshot, in_zone, level_changes, take_snapshot
+from serve_app.schemas_past import ServerRisk
+from serve_app.sharding import in_words
+from serve_app.snapshot import Snapshot, in_zone, level_changes
 
 logger = logging.getLogger("ray.serve")
 
@@ -68,15 +63,9 @@ class WatcherStatus:
 
     reasons: list[str]
     model: ModelInfo
+    refused: str | None
     cycle: CycleInfo | None
     scenario: Scenario | None
-
-
-@dataclass
-class _Found:
-    snapshot: Snapshot | None
-    problems: list[str]
-    retried: int = 0
 
 
 class Watcher:
@@ -98,15 +87,11 @@ class Watcher:
         self._args, self._clock = args, args.clock.build()
         self._settle = timedelta(seconds=args.settle_s)
         self._history, self._forecaster = history, forecaster
-        self._alerts, self._remediation = alerts, remediation
         store = open_store(args.database)
         self._leadership = Leadership(store, LEASE)
-        self._archive = Archive(store, args.forecasts, args.service)
-        self._sharding = Sharding(forecaster, args.service.shard_servers)
-        self._tidying: asyncio.Task[None] | None = None
+        self._cycles = FleetCycle(args, store, self._clock, history, forecaster, alerts, remediation, topology)
         self._model: ModelDescription | None = None
         self._snapshot: Snapshot | None = None
-        self._topology, self._kept = topology, Watch()
         self._cycle: CycleInfo | None = None
         self._skipped = 0
         self._scenario = None if args.clock.origin is None else Scenario("healthy", self._clock.now())
@@ -123,17 +108,23 @@ class Watcher:
     async def status(self) -> WatcherStatus:
         """The last cycle, and whether forecasts come from the model."""
         model = await self._describe()
-        return WatcherStatus(self._reasons(), model.info, self._cycle, self._scenario)
+        return WatcherStatus(self._reasons(), model.info, model.refused, self._cycle, self._scenario)
 
     async def reasons(self) -> list[str]:
         """Why the service is not ready; empty when it is."""
         return self._reasons()
 
-    async def fleet(
-        self, profile: str | None, level: str | None, sort: Literal["score", "server"], limit: int, offset: int
-    ) -> FleetPage:
+    async def fleet(self, query: views.FleetQuery) -> FleetPage:
         """A page of the fleet."""
-        return views.fleet_page(self._snapshot, profile, level, sort, limit, offset)
+        return views.fleet_page(self._snapshot, query)
+
+    async def risk(self, server: str) -> ServerRisk | None:
+        """The last risk of one server, without past ones; None when no cycle has seen it."""
+        snapshot = self._snapshot
+        item = None if snapshot is None else views.fleet_item(snapshot, server)
+        if snapshot is None or item is None:
+            return None
+        return ServerRisk(server=server, origin=snapshot.origin, model=snapshot.model, now=item, past=[])
 
     async def forecast(self, server: str) -> ServerForecast | None:
         """The last forecast of one server; None when no cycle has seen it."""
@@ -148,7 +139,7 @@ class Watcher:
         fleet: FleetArrays | None = await self._history.window_of.remote(server, snapshot.origin, model.history_steps)
         if fleet is None:
             return None
-        shard = Shard(in_zone(fleet, model.timezone), snapshot.origin)
+        shard = Shard(in_zone(fleet, model.timezone), snapshot.origin, snapshot.model.digest)
         found: Explanation = await self._forecaster.explain.remote(shard)
         return found
 
@@ -188,9 +179,18 @@ class Watcher:
             return []
         return [message for message in self._messages if message.seq > after]
 
+    async def since(self, after: int) -> list[StreamMessage]:
+        """What a client has missed that had the message `after`; a single one with all servers where that is not kept.
+
+        Empty when it has missed nothing, or there is nothing yet.
+        """
+        if self._snapshot is None or (self._messages and self._messages[-1].seq == after):
+            return []
+        known = [number for number, one in enumerate(self._messages) if one.previous == after]
+        return list(self._messages)[known[-1] :] if known else [_message(None, self._snapshot)]
+
     async def _watch(self) -> None:
         last: datetime | None = None
-        fence = 0
         while True:
             lease = self._leadership.lease
             if lease is None:
@@ -203,22 +203,20 @@ class Watcher:
                 continue
             self._skipped += plan.skipped
             last = plan.origin
-            await self._run_cycle(plan.origin, lease, begins=lease.fence != fence)
-            fence = lease.fence
+            await self._run_cycle(plan.origin, lease)
 
-    async def _run_cycle(self, origin: datetime, lease: Lease, begins: bool) -> None:
+    async def _run_cycle(self, origin: datetime, lease: Lease) -> None:
         """One cycle; a failure is logged and shown in the status, and the loop goes on."""
         started = time.monotonic()
         try:
-            if begins:
-                await self._take_over(origin)
-            found = await self._observe_fleet(origin, lease)
+            self._model = await self._forecaster.describe.remote()
+            found = await self._cycles.run(origin, lease, self._model)
         except LeaseLostError as error:
             logger.warning("the cycle of %s is given up: %s", origin.isoformat(), error)
             return
         except Exception as error:
             logger.exception("the cycle of %s failed", origin.isoformat())
-            found = _Found(None, [in_words(error)])
+            found = Found(None, [in_words(error)])
         seconds = time.monotonic() - started
         self._cycle = self._info(origin, found, seconds)
         if self._cycle.slow:
@@ -226,71 +224,10 @@ class Watcher:
         if found.snapshot is not None:
             before, self._snapshot = self._snapshot, found.snapshot
             await self._publish(before, found.snapshot)
-        if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease))
-
-    async def _take_over(self, origin: datetime) -> None:
-        """Go on where the last holder of the lease stopped."""
-        self._kept = await asyncio.to_thread(self._archive.recall, origin)
-        await asyncio.to_thread(self._archive.sweep)
-
-    def _tidy(self, lease: Lease) -> None:
-        try:
-            self._archive.tidy(lease, self._clock.now())
-        except FleetCastError as error:
-            logger.warning("stored forecasts were not tidied, next try follows: %s", error)
-
-    async def _observe_fleet(self, origin: datetime, lease: Lease) -> _Found:
-        model = self._model = await self._forecaster.describe.remote()
-        fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
-        if not fleet.servers:
-            return _Found(None, ["no samples yet: send them to POST /v1/samples"])
-        found = await self._sharding.forecast(fleet, origin, model.info)
-        risks, kept = await asyncio.to_thread(_assess, fleet, found.forecast, model, self._kept, self._topology)
-        snapshot = await asyncio.to_thread(_snapshot, fleet, found.forecast, risks, model)
-        problems = found.problems + await self._keep(snapshot, kept, model, lease)
-        self._kept = kept
-        problems += await self._hand_over(fleet, risks, lease)
-        return _Found(snapshot, problems, found.retried)
-
-    async def _keep(self, snapshot: Snapshot, kept: Watch, model: ModelDescription, lease: Lease) -> list[str]:
-        """Store the forecasts and risks; returns what went wrong. Raises `LeaseLostError`."""
-        save = self._archive.save
-        try:
-            return await asyncio.to_thread(save, lease, snapshot.forecast, snapshot.risks, kept, model.info)
-        except LeaseLostError:
-            raise
-        except StoreError as error:
-            logger.warning("forecasts and risks are not stored: %s", error)
-            return [f"forecasts and risks are not stored: {error}"]
-
-    async def _hand_over(self, fleet: FleetArrays, risks: Sequence[Risk], lease: Lease) -> list[str]:
-        """Give the risks to alerts, and the open alerts to remediation; returns what went wrong.
-
-        Raises `LeaseLostError`.
-        """
-        planned = fleet.maintenance_mask(fleet.steps - 1, fleet.steps)[:, 0]
-        maintenance = frozenset(name for name, held in zip(fleet.servers, planned, strict=True) if held)
-        profiles = dict(zip(fleet.servers, fleet.profiles, strict=True))
-        try:
-            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance, lease)
-            if opened:
-                await self._remediation.propose.remote(opened, profiles)
-        except LeaseLostError:
-            raise
-        except Exception as error:
-            logger.exception("alerts or remediation failed")
-            return [f"alerts or remediation failed: {in_words(error)}"]
-        return []
+        self._cycles.tidy(lease)
 
     async def _publish(self, before: Snapshot | None, after: Snapshot) -> None:
-        message = StreamMessage(
-            seq=int(after.origin.timestamp()) // STEP_SECONDS,
-            type="cycle",
-            origin=after.origin,
-            summary=views.fleet_summary(after),
-            changes=level_changes(before, after),
-        )
+        message = _message(before, after)
         async with self._published:
             self._messages.append(message)
             self._published.notify_all()
@@ -300,7 +237,7 @@ class Watcher:
             self._model = await self._forecaster.describe.remote()
         return self._model
 
-    def _info(self, origin: datetime, found: _Found, seconds: float) -> CycleInfo:
+    def _info(self, origin: datetime, found: Found, seconds: float) -> CycleInfo:
         sources = found.snapshot.by_source() if found.snapshot else {}
         return CycleInfo(
             origin=origin,
@@ -314,7 +251,7 @@ class Watcher:
             skipped=self._skipped,
             retried=found.retried,
             error="; ".join(found.problems) or None,
-            flaps_per_server_day=self._kept.flaps_per_server_day,
+            flaps_per_server_day=self._cycles.flaps_per_server_day,
         )
 
     def _reasons(self) -> list[str]:
@@ -334,22 +271,16 @@ class Watcher:
         return reasons
 
 
-def _assess(
-    fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription, kept: Watch, topology: pa.Table | None
-) -> tuple[list[Risk], Watch]:
-    fitted = None if model.risk is None else _fitted(model.risk)
-    return watch(fleet, forecast, kept, _calibration(model), fitted, topology)
+def _message(before: Snapshot | None, after: Snapshot) -> StreamMessage:
+    return StreamMessage(
+        seq=_sequence(after),
+        previous=None if before is None else _sequence(before),
+        type="cycle",
+        origin=after.origin,
+        summary=views.fleet_summary(after),
+        changes=level_changes(before, after),
+    )
 
 
-def _snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk], model: ModelDescription) -> Snapshot:
-    return take_snapshot(fleet, forecast, risks, _calibration(model))
-
-
-def _calibration(model: ModelDescription) -> Calibration | None:
-    return None if model.calibration is None else Calibration.model_validate(model.calibration)
-
-
-@lru_cache(maxsize=2)
-def _fitted(text: str) -> RiskModel:
-    """The risk model of a text, read once."""
-    return RiskModel.loads(text)
+def _sequence(snapshot: Snapshot) -> int:
+    return int(snapshot.origin.timestamp()) // STEP_SECONDS

@@ -24,7 +24,7 @@ class Lease(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """What an onlooker sees of a lease; as long as `beat` changes the holder lives."""
+    """What an onlooker sees of a lease; as long as `beat` changes the holder lives. A free one has no holder."""
 
     lease: Lease
     beat: int
@@ -51,6 +51,11 @@ def take_lease(session: Session, name: str, holder: str, seen: Sighting | None) 
 def beat_lease(session: Session, lease: Lease) -> None:
     """Say that the holder lives. Raises `LeaseLostError`."""
     require_lease(session, lease).beat += 1
+
+
+def release_lease(session: Session, lease: Lease) -> None:
+    """Let go of the lease, so that the next one need not wait. Raises `LeaseLostError`."""
+    require_lease(session, lease).holder = ""
 
 
 def require_lease(session: Session, lease: Lease) -> LeaseTable:
