@@ -20,6 +20,7 @@ expected and what to do. The command line prints the message alone and exits wit
     │   ├── StorageFullError   its disk is full
     │   ├── NotFoundError      no such alert, plan or key
     │   └── ConflictError      the thing is not in a state that allows this
+    │       └── LeaseLostError   another process has taken over
     └── ServiceError           the service cannot do what was asked
         ├── AuthenticationError  no key or a wrong one
         └── PermissionDeniedError  a key without the scope
@@ -112,6 +113,10 @@ class NotFoundError(StoreError):
 
 class ConflictError(StoreError):
     """What was named is not in a state that allows this."""
+
+
+class LeaseLostError(ConflictError):
+    """Another process has taken over what this one did: its writes are refused."""
 
 
 class ServiceError(FleetCastError):

@@ -56,6 +56,13 @@ class ServiceSettings(BaseModel):
     ingress_replicas: int = Field(2, ge=1)
     forecaster_min_replicas: int = Field(1, ge=1)
     forecaster_max_replicas: int = Field(4, ge=1)
+    forecaster_target: int = Field(8, ge=1, description="calls a replica that the number of replicas aims at")
+    forecaster_ongoing: int = Field(64, ge=1, description="calls that a replica takes at a time, to run them together")
+    forecaster_queue: int = Field(
+        256, ge=1, description="calls of an ingress that wait for a forecaster; further ones are answered 429 at once"
+    )
+    forecaster_up_s: float = Field(10.0, ge=0, description="seconds of more calls than the target until replicas come")
+    forecaster_down_s: float = Field(300.0, ge=0, description="seconds of fewer calls until replicas go")
     history_hours: float = Field(
         80.0, gt=0, description="samples kept in memory for each server; at least what the model reads is kept"
     )
@@ -63,6 +70,11 @@ class ServiceSettings(BaseModel):
         20_000, ge=1, description="servers kept in memory; samples of further ones are refused until one falls silent"
     )
     retention_hours: float = Field(24.0 * 31, gt=0, description="samples kept in the database")
+    forecast_whole_hours: float = Field(168.0, gt=0, description="stored forecasts keep all their steps for so long")
+    forecast_minutes: list[int] = Field(
+        default_factory=lambda: [30, 120, 480], description="minutes ahead that are kept of older forecasts"
+    )
+    forecast_hours: float = Field(24.0 * 31, gt=0, description="stored forecasts and risks are kept for so long")
     quarantine_rows: int = Field(100_000, ge=1, description="refused values kept; the oldest go first")
     request_timeout_s: float = Field(30.0, gt=0)
     max_rows_per_request: int = Field(100_000, ge=1)
@@ -115,6 +127,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".fleetcast"), description="folder of the service's database, state and demo files")
     database_url: str | None = Field(None, description="SQLAlchemy URL; None is SQLite in `home`")
+    forecasts: str | None = Field(
+        None, description="folder or URI (s3://...) of the stored forecasts; None is `forecasts` in `home`"
+    )
     ray: RaySettings = Field(default_factory=RaySettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
@@ -126,3 +141,8 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{(self.home / 'fleetcast.db').absolute()}"
+
+    @property
+    def forecast_folder(self) -> str:
+        """Where the stored forecasts are."""
+        return self.forecasts or str((self.home / "forecasts").absolute())

@@ -11,6 +11,7 @@ from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.views import AlertState, AlertView, RoutingRow
 from fleetcast.risk.assess import Risk
 from fleetcast.store.engine import open_store
+from fleetcast.store.leases import Lease
 from serve_app.arguments import AppArgs
 
 
@@ -23,10 +24,15 @@ class Alerts:
         self._engine = AlertEngine(open_store(args.database), args.alerts, self._routing)
         self._one_at_a_time = asyncio.Lock()
 
-    async def observe(self, risks: Sequence[Risk], now: datetime, maintenance: frozenset[str]) -> list[AlertView]:
-        """Take in a cycle's risks; returns the alerts that are open after it."""
+    async def observe(
+        self, risks: Sequence[Risk], now: datetime, maintenance: frozenset[str], lease: Lease
+    ) -> list[AlertView]:
+        """Take in a cycle's risks; returns the alerts that are open after it.
+
+        Raises `LeaseLostError` when another watcher has taken over.
+        """
         async with self._one_at_a_time:
-            await asyncio.to_thread(self._engine.observe, risks, now, maintenance, self._upstreams)
+            await asyncio.to_thread(self._engine.observe, risks, now, maintenance, self._upstreams, lease)
             return await asyncio.to_thread(self._open)
 
     async def newest(self, state: AlertState | None, limit: int) -> list[AlertView]:

@@ -28,22 +28,22 @@ MANY = 1000  # calls in flight that wait for news or for the database, not for t
 def build(args: AppArgs) -> serve.Application:
     """The API application. Raises `BundleError`, `DatasetError` and `UsageError` before anything is deployed."""
     manifest = load_manifest(args.bundle)
-    forecaster = _forecaster(args)
     steps = kept_steps(args.service, manifest)
+    forecaster = _forecaster(args, steps)
     history = _single("history", History).bind(args, manifest.timezone, steps)
     edges = topology(args.dataset)
     alerts = _single("alerts", Alerts).bind(args, upstreams(edges))
     remediation = _single("remediation", Remediation).bind(args)
     watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation, edges)
     ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
-    return ingress.bind(args, history, watcher, alerts, remediation)  # type: ignore[no-any-return]
+    return ingress.bind(args, history, watcher, forecaster, alerts, remediation)  # type: ignore[no-any-return]
 
 
 def build_intake(args: AppArgs, steps: int, timezone: str) -> serve.Application:
     """The API with the history alone, without a model: it takes samples in and nothing forecasts them."""
     history = _single("history", History).bind(args, timezone, steps)
     ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
-    return ingress.bind(args, history, history, history, history)  # type: ignore[no-any-return]
+    return ingress.bind(args, history, history, history, history, history)  # type: ignore[no-any-return]
 
 
 def build_ui(args: DashboardArgs) -> serve.Application:
@@ -52,12 +52,14 @@ def build_ui(args: DashboardArgs) -> serve.Application:
 
 
 def autoscaling(settings: ServiceSettings) -> AutoscalingConfig:
-    """Replicas follow the shards that wait or run, between the limits of the settings."""
+    """Replicas follow the calls that wait or run, between the limits of the settings."""
     return AutoscalingConfig(
         min_replicas=settings.forecaster_min_replicas,
         initial_replicas=settings.forecaster_min_replicas,
         max_replicas=max(settings.forecaster_min_replicas, settings.forecaster_max_replicas),
-        target_ongoing_requests=4,
+        target_ongoing_requests=settings.forecaster_target,
+        upscale_delay_s=settings.forecaster_up_s,
+        downscale_delay_s=settings.forecaster_down_s,
     )
 
 
@@ -74,15 +76,16 @@ def upstreams(edges: pa.Table) -> dict[str, list[str]]:
     return found
 
 
-def _forecaster(args: AppArgs) -> serve.Application:
+def _forecaster(args: AppArgs, steps: int) -> serve.Application:
     deployment = serve.deployment(
         name="forecaster",
         user_config={"bundle": args.bundle},
         ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=8,
+        max_ongoing_requests=args.service.forecaster_ongoing,
+        max_queued_requests=args.service.forecaster_queue,
         autoscaling_config=autoscaling(args.service),
     )
-    return deployment(ForecasterReplica).bind()
+    return deployment(ForecasterReplica).bind(args.database, steps)
 
 
 def _single(name: str, replica: type) -> serve.Deployment:

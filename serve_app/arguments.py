@@ -18,6 +18,9 @@ class AppArgs(BaseModel):
 
     bundle: str = Field(description="folder of the model bundle")
     database: str = Field(description="SQLAlchemy URL of the service's database")
+    forecasts: str | None = Field(
+        None, description="folder or URI of the stored forecasts, the same for all nodes; None keeps risks only"
+    )
     dataset: str | None = Field(None, description="dataset whose topology and planned maintenance the fleet has")
     clock: ClockSpec = Field(default_factory=ClockSpec, description="the one clock of the service")
     settle_s: float = Field(

@@ -147,8 +147,9 @@ def _warn_of_age(dataset: Dataset, clock: ClockSpec, span: timedelta, say: Say) 
 def _arguments(launch: Launch, settings: Settings, clock: ClockSpec) -> AppArgs:
     dataset = launch.feed or launch.data
     return AppArgs(
-        bundle=str(launch.bundle.resolve()),
+        bundle=str(launch.bundle.absolute()),  # it may be a pointer that is moved: not resolved
         database=settings.database,
+        forecasts=settings.forecast_folder,
         dataset=None if dataset is None else str(dataset.resolve()),
         clock=clock,
         service=settings.service,

@@ -51,3 +51,29 @@ def _parent(pid: int) -> int | None:
         return None
     state, parent = content.rpartition(")")[2].split()[:2]
     return None if state in "ZX" else int(parent)
+
+
+def identity(pid: int | None = None) -> str:
+    """What tells a process from every other one: start of the machine, space of process ids, id, time of its start."""
+    pid = os.getpid() if pid is None else pid
+    return f"{_space()}:{pid}:{_started(pid)}"
+
+
+def is_gone(found: str) -> bool:
+    """Whether the process of an `identity` has ended; False where this process cannot know."""
+    space, _, process = found.rpartition(":")[0].rpartition(":")
+    if space != _space() or not process.isdigit():
+        return False
+    return not is_alive(int(process)) or identity(int(process)) != found
+
+
+def _space() -> str:
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{os.readlink('/proc/self/ns/pid')}"
+
+
+def _started(pid: int) -> str:
+    """Ticks from the machine's start to the process's; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

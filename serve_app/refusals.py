@@ -23,8 +23,10 @@ from fleetcast.errors import (
     StoreError,
     UsageError,
 )
+from serve_app.formats import NotAcceptableError
 from serve_app.schemas import ErrorAnswer
 from serve_app.services import NoSuchThingError, TooLargeError, UnavailableError
+from serve_app.windows import TooLateError
 
 logger = logging.getLogger("ray.serve")
 
@@ -34,10 +36,12 @@ _STATUS: tuple[tuple[type[FleetCastError], int, str], ...] = (
     (PermissionDeniedError, 403, "forbidden"),
     (NoSuchThingError, 404, "not_found"),
     (NotFoundError, 404, "not_found"),
+    (NotAcceptableError, 406, "not_acceptable"),
     (ConflictError, 409, "conflict"),
     (TooLargeError, 413, "too_large"),
     (ContractError, 422, "contract"),
     (UsageError, 422, "usage"),
+    (TooLateError, 503, "unavailable"),
     (UnavailableError, 503, "unavailable"),
     (StorageFullError, 507, "storage_full"),
     (StoreError, 503, "unavailable"),
@@ -47,7 +51,7 @@ _STATUS: tuple[tuple[type[FleetCastError], int, str], ...] = (
 def answer(status: int, error: str, detail: str) -> JSONResponse:
     """An error answer."""
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return JSONResponse(ErrorAnswer(error=error, detail=detail).model_dump(), status, headers)
 
@@ -57,7 +61,9 @@ def refuse(error: Exception) -> JSONResponse:
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
             return answer(status, word, _message(error))
-    if isinstance(error, BackPressureError | RayServeException | RayActorError):
+    if isinstance(error, BackPressureError):
+        return answer(429, "busy", "the forecasters have as much to do as they can take; try again")
+    if isinstance(error, RayServeException | RayActorError):
         return answer(503, "unavailable", "a part of the service does not answer or has too much to do; try again")
     number = uuid.uuid4().hex[:12]
     logger.error("error %s", number, exc_info=error)
@@ -73,7 +79,9 @@ def add_handlers(app: FastAPI) -> None:
     async def of_http(_: Request, error: Exception) -> JSONResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = str(error.detail) if isinstance(error, HTTPException) else ""
-        return answer(status, {404: "not_found", 405: "method", 413: "too_large"}.get(status, "request"), detail)
+        found = answer(status, {404: "not_found", 405: "method", 413: "too_large"}.get(status, "request"), detail)
+        found.headers.update((isinstance(error, HTTPException) and error.headers) or {})
+        return found
 
     async def of_request(_: Request, error: Exception) -> JSONResponse:
         found = error.errors() if isinstance(error, RequestValidationError) else []

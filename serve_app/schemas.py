@@ -61,6 +61,13 @@ class ModelInfo(BaseModel):
     evaluation: dict[str, Any] = Field(description="figures of the last backtest of the bundle; empty before one")
 
 
+class ModelName(BaseModel):
+    """The model that made an answer."""
+
+    run: str
+    digest: str = Field(description="SHA-256 of the weights")
+
+
 class ClockInfo(BaseModel):
     """The service's one clock."""
 
@@ -81,9 +88,10 @@ class CycleInfo(BaseModel):
     none: int
     slow: bool = Field(description="it took longer than a step of the clock, so that steps were skipped")
     skipped: int = Field(description="steps skipped since the service started because cycles were slow")
+    retried: int = Field(0, description="calls to a forecaster that were made again, for example after its death")
     error: str | None = Field(description="why servers have no forecast, or why the cycle failed")
     flaps_per_server_day: float | None = Field(
-        None, description="levels left and taken again within an hour since the service started, a server and day"
+        None, description="levels left and taken again within an hour, a server and day, while the fleet was watched"
     )
 
 
@@ -128,6 +136,7 @@ class Status(BaseModel):
     version: str
     contract_version: str
     model: ModelInfo
+    model_refused: str | None = Field(None, description="the bundle that was promoted and not taken, and why")
     clock: ClockInfo
     cycle: CycleInfo | None
     servers: int
@@ -185,9 +194,13 @@ class FleetSummary(BaseModel):
 
 
 class FleetPage(BaseModel):
-    """`total` servers match the filter; `items` is the page asked for. `origin` is None before the first cycle."""
+    """`total` servers match the filter; `items` is the page asked for.
+
+    `origin` and `model` are None before the first cycle.
+    """
 
     origin: datetime | None
+    model: ModelName | None
     total: int
     items: list[FleetItem]
     summary: FleetSummary
@@ -209,10 +222,19 @@ class ServerForecast(BaseModel):
     server: str
     profile: str
     origin: datetime
+    model: ModelName
     source: ForecastSource
     reason: str
     levels: list[float]
     metrics: dict[str, MetricForecast]
+
+
+class WindowsAnswer(BaseModel):
+    """Forecasts of the caller's own samples, by server."""
+
+    origin: datetime
+    model: ModelName
+    items: list[ServerForecast]
 
 
 class ServerHistory(BaseModel):
@@ -358,9 +380,11 @@ class LevelChange(BaseModel):
 
 class StreamMessage(BaseModel):
     """A message of `/v1/stream`; `seq` is the number of the origin's grid step since 1970: it grows by one a step and
-    jumps over skipped steps, whatever was restarted."""
+    jumps over skipped steps, whatever was restarted. `changes` counts from the message `previous`; None: all servers
+    are in it."""
 
     seq: int
+    previous: int | None = None
     type: Literal["cycle"]
     origin: datetime
     summary: FleetSummary

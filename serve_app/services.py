@@ -33,6 +33,7 @@ class Services:
     keys: KeyRing
     history: Handle
     watcher: Handle
+    forecaster: Handle
     alerts: Handle
     remediation: Handle
 

@@ -16,7 +16,7 @@ from fleetcast.forecast.table import NONE, ForecastArrays
 from fleetcast.risk.assess import Risk
 from fleetcast.risk.calibration import Calibration
 from fleetcast.windows.arrays import FleetArrays
-from serve_app.schemas import LevelChange, ModelInfo
+from serve_app.schemas import LevelChange, ModelInfo, ModelName
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Snapshot:
     """
 
     origin: datetime
+    model: ModelName
     forecast: ForecastArrays
     risks: tuple[Risk, ...]
     states: tuple[str, ...]
@@ -46,7 +47,11 @@ class Snapshot:
 
 
 def take_snapshot(
-    fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk], calibration: Calibration | None = None
+    fleet: FleetArrays,
+    forecast: ForecastArrays,
+    risks: Sequence[Risk],
+    model: ModelName,
+    calibration: Calibration | None = None,
 ) -> Snapshot:
     """Put together what a cycle found; the time axis of `fleet` ends at the origin."""
     recent = fleet.slice(fleet.steps - RECOVERY_STEPS - 1, fleet.steps)
@@ -56,6 +61,7 @@ def take_snapshot(
     last = _last_true(np.asarray(seen.any(axis=2)))
     return Snapshot(
         origin=forecast.origin,
+        model=model,
         forecast=forecast,
         risks=tuple(risks),
         states=tuple(str(word) for word in state_names(recent.states()[:, -1])),

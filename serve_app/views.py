@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -13,21 +14,26 @@ import numpy.typing as npt
 from fleetcast.contract.metrics import metric as contract_metric
 from fleetcast.contract.thresholds import threshold
 from fleetcast.contract.vocabulary import STEP_SECONDS
-from fleetcast.forecast.table import NONE
-from fleetcast.risk.assess import fleet_probability
+from fleetcast.forecast.table import NONE, ForecastArrays
+from fleetcast.risk.assess import Risk, fleet_probability
 from serve_app.schemas import (
     FleetItem,
     FleetPage,
     FleetSummary,
     Heatmap,
     MetricForecast,
+    ModelName,
     ProfileHeatmap,
     ProfileSummary,
     ServerForecast,
+    WindowsAnswer,
 )
 from serve_app.snapshot import Snapshot
 
 DECIMALS = 6
+
+FleetSort = Literal["score", "server", "profile", "level", "p_30m", "p_2h", "p_8h", "breach_s"]
+Order = Literal["asc", "desc"]
 
 
 def numbers(values: npt.NDArray[np.floating]) -> list[float | None]:
@@ -41,27 +47,57 @@ def times(seconds: npt.NDArray[np.integer]) -> list[datetime]:
     return [datetime.fromtimestamp(int(second), UTC) for second in seconds]
 
 
-def fleet_page(
-    snapshot: Snapshot | None,
-    profile: str | None = None,
-    level: str | None = None,
-    sort: Literal["score", "server"] = "score",
-    limit: int = 100,
-    offset: int = 0,
-) -> FleetPage:
-    """The servers that match, the riskiest or the first in the alphabet first; servers without a score come last."""
+@dataclass(frozen=True)
+class FleetQuery:
+    """Which servers, in which order, which page of them. None matches all; `server` is a part of the name."""
+
+    profile: str | None = None
+    level: str | None = None
+    state: str | None = None
+    source: str | None = None
+    server: str | None = None
+    sort: FleetSort = "score"
+    order: Order | None = None
+    limit: int = 100
+    offset: int = 0
+
+    def matches(self, risk: Risk, state: str) -> bool:
+        """Whether a server is asked for."""
+        return (
+            self.profile in (None, risk.profile)
+            and self.level in (None, risk.level)
+            and self.state in (None, state)
+            and self.source in (None, risk.source)
+            and (self.server is None or self.server.lower() in risk.server.lower())
+        )
+
+    @property
+    def falls(self) -> bool:
+        """Whether the largest come first: where nothing else is asked, for what says how bad it is."""
+        return self.sort in ("score", "p_30m", "p_2h", "p_8h") if self.order is None else self.order == "desc"
+
+
+def fleet_page(snapshot: Snapshot | None, query: FleetQuery | None = None) -> FleetPage:
+    """The servers that match, in the order asked for; those without a value come last, equal ones by name."""
+    query = query or FleetQuery()
     if snapshot is None:
-        return FleetPage(origin=None, total=0, items=[], summary=_empty_summary())
-    rows = [
-        row
-        for row, risk in enumerate(snapshot.risks)
-        if (profile is None or risk.profile == profile) and (level is None or risk.level == level)
-    ]
-    rows.sort(key=lambda row: snapshot.risks[row].server)
-    if sort == "score":
-        rows.sort(key=lambda row: -_score(snapshot, row))
-    items = [_item(snapshot, row) for row in rows[offset : offset + limit]]
-    return FleetPage(origin=snapshot.origin, total=len(rows), items=items, summary=fleet_summary(snapshot))
+        return FleetPage(origin=None, model=None, total=0, items=[], summary=_empty_summary())
+    risks = snapshot.risks
+    rows = [row for row, risk in enumerate(risks) if query.matches(risk, snapshot.states[row])]
+    rows.sort(key=lambda row: risks[row].server)
+    known = [row for row in rows if getattr(risks[row], query.sort) is not None]
+    known.sort(key=lambda row: getattr(risks[row], query.sort), reverse=query.falls)
+    rows = known + [row for row in rows if getattr(risks[row], query.sort) is None]
+    items = [_item(snapshot, row) for row in rows[query.offset : query.offset + query.limit]]
+    return FleetPage(
+        origin=snapshot.origin, model=snapshot.model, total=len(rows), items=items, summary=fleet_summary(snapshot)
+    )
+
+
+def fleet_item(snapshot: Snapshot, server: str) -> FleetItem | None:
+    """One server; None when the cycle did not see it."""
+    row = snapshot.row_of(server)
+    return None if row is None else _item(snapshot, row)
 
 
 def fleet_summary(snapshot: Snapshot) -> FleetSummary:
@@ -82,19 +118,27 @@ def fleet_summary(snapshot: Snapshot) -> FleetSummary:
 def server_forecast(snapshot: Snapshot, server: str) -> ServerForecast | None:
     """The forecast of one server; None when the cycle did not see it."""
     row = snapshot.row_of(server)
-    if row is None:
-        return None
-    forecast = snapshot.forecast
+    return None if row is None else _forecast_of(snapshot.forecast, row, snapshot.model)
+
+
+def windows_answer(forecast: ForecastArrays, model: ModelName) -> WindowsAnswer:
+    """The forecasts of a caller's own windows."""
+    items = [_forecast_of(forecast, row, model) for row in range(len(forecast.servers))]
+    return WindowsAnswer(origin=forecast.origin, model=model, items=items)
+
+
+def _forecast_of(forecast: ForecastArrays, row: int, model: ModelName) -> ServerForecast:
     profile = forecast.profiles[row]
     metrics = {}
     for column, name in enumerate(forecast.metrics):
         paths = forecast.quantiles[row, column]
         if forecast.sources[row] != NONE and np.isfinite(paths).all():
-            metrics[name] = _metric_forecast(snapshot, name, profile, paths)
+            metrics[name] = _metric_forecast(forecast, name, profile, paths)
     return ServerForecast(
-        server=server,
+        server=forecast.servers[row],
         profile=profile,
-        origin=snapshot.origin,
+        origin=forecast.origin,
+        model=model,
         source=forecast.sources[row],
         reason=forecast.reasons[row],
         levels=list(forecast.levels),
@@ -115,7 +159,7 @@ def heatmap(snapshot: Snapshot | None, metric: str) -> Heatmap | None:
     members: dict[str, list[int]] = {}
     for row in sorted(range(len(forecast.servers)), key=lambda row: forecast.servers[row]):
         members.setdefault(forecast.profiles[row], []).append(row)
-    stamps = forecast_times(snapshot)
+    stamps = forecast_times(forecast)
     profiles = {
         name: ProfileHeatmap(
             servers=[forecast.servers[row] for row in rows],
@@ -127,21 +171,23 @@ def heatmap(snapshot: Snapshot | None, metric: str) -> Heatmap | None:
     return Heatmap(metric=metric, unit=unit, origin=snapshot.origin, profiles=profiles)
 
 
-def forecast_times(snapshot: Snapshot) -> list[datetime]:
+def forecast_times(forecast: ForecastArrays) -> list[datetime]:
     """Times of the forecast's steps: the first is one step after the origin."""
-    origin = int(snapshot.origin.timestamp())
-    return times(origin + STEP_SECONDS * np.arange(1, snapshot.forecast.horizon + 1, dtype=np.int64))
+    origin = int(forecast.origin.timestamp())
+    return times(origin + STEP_SECONDS * np.arange(1, forecast.horizon + 1, dtype=np.int64))
 
 
-def _metric_forecast(snapshot: Snapshot, name: str, profile: str, paths: npt.NDArray[np.float32]) -> MetricForecast:
+def _metric_forecast(
+    forecast: ForecastArrays, name: str, profile: str, paths: npt.NDArray[np.float32]
+) -> MetricForecast:
     limits = threshold(name, profile)
     rounded = np.round(paths.astype(np.float64), DECIMALS)
     return MetricForecast(
         unit=contract_metric(name).unit,
         warning=limits.warning if limits else None,
         critical=limits.critical if limits else None,
-        timestamps=forecast_times(snapshot),
-        quantiles={f"{level:g}": rounded[:, column].tolist() for column, level in enumerate(snapshot.forecast.levels)},
+        timestamps=forecast_times(forecast),
+        quantiles={f"{level:g}": rounded[:, column].tolist() for column, level in enumerate(forecast.levels)},
     )
 
 
@@ -155,11 +201,6 @@ def _item(snapshot: Snapshot, row: int) -> FleetItem:
         last_sample=None if last < 0 else datetime.fromtimestamp(last, UTC),
         latest={name: value for name, value in values.items() if value is not None},
     )
-
-
-def _score(snapshot: Snapshot, row: int) -> float:
-    score = snapshot.risks[row].score
-    return -1.0 if score is None else score
 
 
 def _profile_summary(scores: Sequence[float | None]) -> ProfileSummary:

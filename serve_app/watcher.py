@@ -9,25 +9,22 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from fleetcast.clock import STEP_SECONDS
-from fleetcast.errors import ServiceError, UsageError
+from fleetcast.errors import LeaseLostError, ServiceError, UsageError
 from fleetcast.forecast.explanation import Explanation
-from fleetcast.forecast.table import FALLBACK, MODEL, NONE, ForecastArrays
-from fleetcast.risk.assess import Risk
-from fleetcast.risk.calibration import Calibration
-from fleetcast.risk.cycle import Watch, watch
-from fleetcast.risk.model import RiskModel
+from fleetcast.forecast.table import FALLBACK, MODEL, NONE
+from fleetcast.store.engine import open_store
+from fleetcast.store.leases import Lease
 from fleetcast.windows.arrays import FleetArrays
 from serve_app import views
 from serve_app.arguments import AppArgs
-from serve_app.forecaster import ModelDescription, Shard, ShardForecast
+from serve_app.cycle import FleetCycle, Found
+from serve_app.forecaster import ModelDescription, Shard
 from serve_app.handles import Handle
+from serve_app.leadership import Leadership
 from serve_app.schedule import due, is_overdue
 from serve_app.schemas import (
     CycleInfo,
@@ -38,12 +35,14 @@ from serve_app.schemas import (
     ServerForecast,
     StreamMessage,
 )
-from serve_app.snapshot import Snapshot, in_zone, level_changes, take_snapshot, without_forecast
+from serve_app.schemas_past import ServerRisk
+from serve_app.sharding import in_words
+from serve_app.snapshot import Snapshot, in_zone, level_changes
 
 logger = logging.getLogger("ray.serve")
 
-ATTEMPTS = 2
-SHARD_TIMEOUT_S = 120.0
+LEASE = "watcher"
+WITHOUT_LEASE_S = 0.5
 LONGEST_SLEEP_S = 5.0  # a clock that is set forward is noticed within this time
 KEPT_MESSAGES = 64
 POLL_S = 15.0
@@ -64,20 +63,16 @@ class WatcherStatus:
 
     reasons: list[str]
     model: ModelInfo
+    refused: str | None
     cycle: CycleInfo | None
     scenario: Scenario | None
-
-
-@dataclass
-class _Found:
-    snapshot: Snapshot | None
-    problems: list[str]
 
 
 class Watcher:
     """Runs the cycle in the background and answers reads from what the last one found.
 
-    A cycle never overlaps the next: steps that pass while one runs are skipped, counted and reported.
+    A cycle never overlaps the next: steps that pass while one runs are skipped, counted and reported. Of several
+    watchers on one database one holds the lease and runs cycles; what another still writes is refused.
     """
 
     def __init__(
@@ -92,36 +87,44 @@ class Watcher:
         self._args, self._clock = args, args.clock.build()
         self._settle = timedelta(seconds=args.settle_s)
         self._history, self._forecaster = history, forecaster
-        self._alerts, self._remediation = alerts, remediation
+        store = open_store(args.database)
+        self._leadership = Leadership(store, LEASE)
+        self._cycles = FleetCycle(args, store, self._clock, history, forecaster, alerts, remediation, topology)
         self._model: ModelDescription | None = None
         self._snapshot: Snapshot | None = None
-        self._topology, self._kept = topology, Watch()
         self._cycle: CycleInfo | None = None
         self._skipped = 0
         self._scenario = None if args.clock.origin is None else Scenario("healthy", self._clock.now())
         self._messages: deque[StreamMessage] = deque(maxlen=KEPT_MESSAGES)
         self._published = asyncio.Condition()
-        self._loop = asyncio.get_running_loop().create_task(self._watch())
+        self._loops = [asyncio.create_task(loop) for loop in (self._leadership.run(), self._watch())]
 
     async def check_health(self) -> None:
-        """Raise when the background loop has ended, so that Serve starts a new replica."""
-        if self._loop.done():
-            raise ServiceError(f"the watcher's loop has ended: {self._loop}")
+        """Raise when a background loop has ended, so that Serve starts a new replica."""
+        for loop in self._loops:
+            if loop.done():
+                raise ServiceError(f"a loop of the watcher has ended: {loop}")
 
     async def status(self) -> WatcherStatus:
         """The last cycle, and whether forecasts come from the model."""
         model = await self._describe()
-        return WatcherStatus(self._reasons(), model.info, self._cycle, self._scenario)
+        return WatcherStatus(self._reasons(), model.info, model.refused, self._cycle, self._scenario)
 
     async def reasons(self) -> list[str]:
         """Why the service is not ready; empty when it is."""
         return self._reasons()
 
-    async def fleet(
-        self, profile: str | None, level: str | None, sort: Literal["score", "server"], limit: int, offset: int
-    ) -> FleetPage:
+    async def fleet(self, query: views.FleetQuery) -> FleetPage:
         """A page of the fleet."""
-        return views.fleet_page(self._snapshot, profile, level, sort, limit, offset)
+        return views.fleet_page(self._snapshot, query)
+
+    async def risk(self, server: str) -> ServerRisk | None:
+        """The last risk of one server, without past ones; None when no cycle has seen it."""
+        snapshot = self._snapshot
+        item = None if snapshot is None else views.fleet_item(snapshot, server)
+        if snapshot is None or item is None:
+            return None
+        return ServerRisk(server=server, origin=snapshot.origin, model=snapshot.model, now=item, past=[])
 
     async def forecast(self, server: str) -> ServerForecast | None:
         """The last forecast of one server; None when no cycle has seen it."""
@@ -136,7 +139,7 @@ class Watcher:
         fleet: FleetArrays | None = await self._history.window_of.remote(server, snapshot.origin, model.history_steps)
         if fleet is None:
             return None
-        shard = Shard(in_zone(fleet, model.timezone), snapshot.origin)
+        shard = Shard(in_zone(fleet, model.timezone), snapshot.origin, snapshot.model.digest)
         found: Explanation = await self._forecaster.explain.remote(shard)
         return found
 
@@ -176,10 +179,23 @@ class Watcher:
             return []
         return [message for message in self._messages if message.seq > after]
 
+    async def since(self, after: int) -> list[StreamMessage]:
+        """What a client has missed that had the message `after`; a single one with all servers where that is not kept.
+
+        Empty when it has missed nothing, or there is nothing yet.
+        """
+        if self._snapshot is None or (self._messages and self._messages[-1].seq == after):
+            return []
+        known = [number for number, one in enumerate(self._messages) if one.previous == after]
+        return list(self._messages)[known[-1] :] if known else [_message(None, self._snapshot)]
+
     async def _watch(self) -> None:
         last: datetime | None = None
-        await self._describe()
         while True:
+            lease = self._leadership.lease
+            if lease is None:
+                await asyncio.sleep(WITHOUT_LEASE_S)
+                continue
             now = self._clock.now()
             plan = due(now, self._settle, last)
             if plan.origin is None:
@@ -187,16 +203,20 @@ class Watcher:
                 continue
             self._skipped += plan.skipped
             last = plan.origin
-            await self._run_cycle(plan.origin)
+            await self._run_cycle(plan.origin, lease)
 
-    async def _run_cycle(self, origin: datetime) -> None:
+    async def _run_cycle(self, origin: datetime, lease: Lease) -> None:
         """One cycle; a failure is logged and shown in the status, and the loop goes on."""
         started = time.monotonic()
         try:
-            found = await self._observe_fleet(origin)
+            self._model = await self._forecaster.describe.remote()
+            found = await self._cycles.run(origin, lease, self._model)
+        except LeaseLostError as error:
+            logger.warning("the cycle of %s is given up: %s", origin.isoformat(), error)
+            return
         except Exception as error:
             logger.exception("the cycle of %s failed", origin.isoformat())
-            found = _Found(None, [_words(error)])
+            found = Found(None, [in_words(error)])
         seconds = time.monotonic() - started
         self._cycle = self._info(origin, found, seconds)
         if self._cycle.slow:
@@ -204,73 +224,10 @@ class Watcher:
         if found.snapshot is not None:
             before, self._snapshot = self._snapshot, found.snapshot
             await self._publish(before, found.snapshot)
-
-    async def _observe_fleet(self, origin: datetime) -> _Found:
-        model = await self._describe()
-        fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
-        if not fleet.servers:
-            return _Found(None, ["no samples yet: send them to POST /v1/samples"])
-        forecast, problems = await self._forecast_fleet(fleet, origin)
-        model = await self._describe()
-        risks, self._kept = await asyncio.to_thread(_assess, fleet, forecast, model, self._kept, self._topology)
-        snapshot = await asyncio.to_thread(_snapshot, fleet, forecast, risks, model)
-        problems += await self._hand_over(fleet, risks)
-        return _Found(snapshot, problems)
-
-    async def _forecast_fleet(self, fleet: FleetArrays, origin: datetime) -> tuple[ForecastArrays, list[str]]:
-        size = self._args.service.shard_servers
-        shards = [
-            fleet.of_servers(np.arange(first, min(first + size, len(fleet.servers))))
-            for first in range(0, len(fleet.servers), size)
-        ]
-        answers = await asyncio.gather(*(self._forecast_shard(Shard(shard, origin)) for shard in shards))
-        model = await self._describe()
-        parts, problems = [], []
-        for shard, answer in zip(shards, answers, strict=True):
-            if isinstance(answer, ShardForecast):
-                parts.append(answer.forecast)
-            else:
-                problems.append(f"{len(shard.servers)} servers have no forecast: {answer}")
-                parts.append(without_forecast(shard, origin, model.info, answer))
-        return ForecastArrays.concat(parts), problems
-
-    async def _forecast_shard(self, shard: Shard) -> ShardForecast | str:
-        """The shard's forecast, tried twice, or the reason why there is none."""
-        reason = ""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                answer: ShardForecast = await asyncio.wait_for(self._forecaster.forecast.remote(shard), SHARD_TIMEOUT_S)
-            except Exception as error:
-                reason = _words(error)
-                logger.warning("forecast of %d servers failed (%d): %s", len(shard.fleet.servers), attempt, reason)
-            else:
-                if self._model is None or answer.digest != self._model.info.digest:
-                    self._model = None
-                return answer
-        return reason
-
-    async def _hand_over(self, fleet: FleetArrays, risks: Sequence[Risk]) -> list[str]:
-        """Give the risks to alerts, and the open alerts to remediation; returns what went wrong."""
-        planned = fleet.maintenance_mask(fleet.steps - 1, fleet.steps)[:, 0]
-        maintenance = frozenset(name for name, held in zip(fleet.servers, planned, strict=True) if held)
-        profiles = dict(zip(fleet.servers, fleet.profiles, strict=True))
-        try:
-            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance)
-            if opened:
-                await self._remediation.propose.remote(opened, profiles)
-        except Exception as error:
-            logger.exception("alerts or remediation failed")
-            return [f"alerts or remediation failed: {_words(error)}"]
-        return []
+        self._cycles.tidy(lease)
 
     async def _publish(self, before: Snapshot | None, after: Snapshot) -> None:
-        message = StreamMessage(
-            seq=int(after.origin.timestamp()) // STEP_SECONDS,
-            type="cycle",
-            origin=after.origin,
-            summary=views.fleet_summary(after),
-            changes=level_changes(before, after),
-        )
+        message = _message(before, after)
         async with self._published:
             self._messages.append(message)
             self._published.notify_all()
@@ -280,7 +237,7 @@ class Watcher:
             self._model = await self._forecaster.describe.remote()
         return self._model
 
-    def _info(self, origin: datetime, found: _Found, seconds: float) -> CycleInfo:
+    def _info(self, origin: datetime, found: Found, seconds: float) -> CycleInfo:
         sources = found.snapshot.by_source() if found.snapshot else {}
         return CycleInfo(
             origin=origin,
@@ -292,14 +249,17 @@ class Watcher:
             none=sources.get(NONE, 0),
             slow=seconds * self._args.clock.speed > STEP_SECONDS,
             skipped=self._skipped,
+            retried=found.retried,
             error="; ".join(found.problems) or None,
-            flaps_per_server_day=self._kept.flaps_per_server_day,
+            flaps_per_server_day=self._cycles.flaps_per_server_day,
         )
 
     def _reasons(self) -> list[str]:
         if self._cycle is None:
             return ["no forecast cycle has ended yet"]
         reasons = []
+        if self._leadership.lease is None:
+            reasons.append("this watcher does not hold the lease: another one does, or the database does not answer")
         if not self._cycle.model:
             why = self._cycle.error or f"{self._cycle.fallback} servers fell back, {self._cycle.none} have none"
             reasons.append(f"the last cycle had no forecast from the model: {why}")
@@ -311,29 +271,16 @@ class Watcher:
         return reasons
 
 
-def _assess(
-    fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription, kept: Watch, topology: pa.Table | None
-) -> tuple[list[Risk], Watch]:
-    fitted = None if model.risk is None else _fitted(model.risk)
-    return watch(fleet, forecast, kept, _calibration(model), fitted, topology)
+def _message(before: Snapshot | None, after: Snapshot) -> StreamMessage:
+    return StreamMessage(
+        seq=_sequence(after),
+        previous=None if before is None else _sequence(before),
+        type="cycle",
+        origin=after.origin,
+        summary=views.fleet_summary(after),
+        changes=level_changes(before, after),
+    )
 
 
-def _snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk], model: ModelDescription) -> Snapshot:
-    return take_snapshot(fleet, forecast, risks, _calibration(model))
-
-
-def _calibration(model: ModelDescription) -> Calibration | None:
-    return None if model.calibration is None else Calibration.model_validate(model.calibration)
-
-
-@lru_cache(maxsize=2)
-def _fitted(text: str) -> RiskModel:
-    """The risk model of a text, read once."""
-    return RiskModel.loads(text)
-
-
-def _words(error: Exception) -> str:
-    """An error of another process as one line: Ray's carry the whole traceback, their cause the message."""
-    cause = getattr(error, "cause", None) or error
-    text = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {text[-1] if text else 'no message'}"
+def _sequence(snapshot: Snapshot) -> int:
+    return int(snapshot.origin.timestamp()) // STEP_SECONDS

@@ -26,6 +26,7 @@ from fleetcast.settings import AlertSettings
 from fleetcast.store import audit
 from fleetcast.store.cycles import ALERTING, begin_cycle
 from fleetcast.store.engine import Store
+from fleetcast.store.leases import Lease, require_lease
 from fleetcast.store.tables import AlertTable
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class AlertEngine:
         now: datetime,
         maintenance: frozenset[str] = frozenset(),
         upstreams: Mapping[str, Sequence[str]] = NOBODY,
+        lease: Lease | None = None,
     ) -> AlertChanges:
         """One cycle.
 
@@ -62,10 +64,13 @@ class AlertEngine:
             now: the time of the cycle; the same time again changes nothing (a repeat after a crash).
             maintenance: servers in planned maintenance: their alerts are kept and not sent.
             upstreams: the servers that each server directly depends on.
+            lease: what whoever made the risks must still hold, where one of several does.
 
-        Raises `StoreError` when `now` lies before the last cycle.
+        Raises `StoreError` when `now` lies before the last cycle, `LeaseLostError` when another process took over.
         """
         with self.store.session() as session:
+            if lease is not None:
+                require_lease(session, lease)
             if not begin_cycle(session, ALERTING, now):
                 return AlertChanges(opened=[], resolved=[], escalated=[], updated=[])
             alerts = self._follow(session, risks, now)

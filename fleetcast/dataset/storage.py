@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -107,6 +107,19 @@ class Storage:
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{name} in {self.location} is damaged: {error}") from error
 
+    def read_where(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
+        """The rows of a Parquet file whose text in a column is one of `values`, with the file's metadata.
+
+        Groups of rows without any are not read. Raises `DatasetError` when the file is missing or damaged.
+        """
+        try:
+            table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=[(column, "in", list(values))])
+            return table.replace_schema_metadata(self.read_metadata(name))
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.location} has no {name}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{name} in {self.location} is damaged: {error}") from error
+
     def read_metadata(self, name: str) -> dict[bytes, bytes]:
         """Key-value metadata of a Parquet file. Raises `DatasetError` when it is missing or damaged."""
         try:
@@ -115,9 +128,12 @@ class Storage:
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{name} in {self.location} is missing or damaged: {error}") from error
 
-    def write_table(self, name: str, table: pa.Table) -> str:
-        """Write a table as Parquet (zstd, deterministic) atomically; returns the SHA-256 of the bytes."""
-        content = parquet_buffer(table)
+    def write_table(self, name: str, table: pa.Table, group_rows: int | None = None) -> str:
+        """Write a table as Parquet (zstd, deterministic) atomically; returns the SHA-256 of the bytes.
+
+        `group_rows` are the rows of a group, the least that is read at a time; by default a million.
+        """
+        content = parquet_buffer(table, group_rows)
         with ThreadPoolExecutor(1) as beside:  # the digest is made while the disk is waited for
             digest = beside.submit(sha256, content)
             self.write_bytes(name, content)
@@ -129,7 +145,7 @@ class Storage:
             self.filesystem.delete_file(self.path(name))
 
 
-def parquet_buffer(table: pa.Table) -> pa.Buffer:
+def parquet_buffer(table: pa.Table, group_rows: int | None = None) -> pa.Buffer:
     """A table as a Parquet file: zstd, floats split into byte streams, times as differences, words as a dictionary."""
     kinds = {field.name: field.type for field in table.schema}
     words = [name for name, kind in kinds.items() if pa.types.is_dictionary(kind) or pa.types.is_string(kind)]
@@ -145,7 +161,7 @@ def parquet_buffer(table: pa.Table) -> pa.Buffer:
         use_dictionary=words,
         column_encoding=encodings,
     ) as writer:
-        writer.write_table(table)
+        writer.write_table(table, group_rows)
         if table.schema.metadata:
             writer.add_key_value_metadata(table.schema.metadata)
     return sink.getvalue()

@@ -308,3 +308,29 @@ class MaintenanceTable(Base):
     server: Mapped[str] = mapped_column(primary_key=True)
     start: Mapped[datetime] = mapped_column(primary_key=True)
     end: Mapped[datetime]
+
+
+class LeaseTable(Base):
+    """Who holds a lease (empty: nobody), the number of its holders so far, and the beats of this one."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    fence: Mapped[int] = mapped_column(BigInteger)
+    beat: Mapped[int] = mapped_column(BigInteger)
+
+
+class ForecastCycleTable(Base):
+    """A forecast cycle: `origin` in Unix seconds, the model, the risks, the file of the forecasts (none: not kept)."""
+
+    __tablename__ = "forecast_cycles"
+
+    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    run: Mapped[str]
+    digest: Mapped[str]
+    servers: Mapped[int]
+    file: Mapped[str | None]
+    whole: Mapped[bool]  # all steps are in the file, not only chosen horizons
+    risks: Mapped[bytes] = mapped_column(LargeBinary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,6 +13,7 @@ from fleetcast.store.maintenance import MaintenanceWindow
 from fleetcast.store.quarantine import Refused, add_refused, count_refused, list_refused
 from serve_app.bodies import ARROW, check_arrow, check_json
 from serve_app.commits import Stored, no_room
+from serve_app.intake import Checked
 from serve_app.schemas import (
     ErrorAnswer,
     MaintenanceAnswer,
@@ -31,7 +32,7 @@ EXAMPLE = {"samples": [{"server": "ppweb0001", "timestamp": "2026-01-12T09:55:00
 router = APIRouter(prefix="/v1", tags=["intake"])
 
 
-_BODY = {
+BODY = {
     "requestBody": {
         "required": True,
         "content": {
@@ -42,7 +43,7 @@ _BODY = {
 }
 
 
-@router.post("/samples", responses={207: {"model": SamplesAnswer}, 507: {"model": ErrorAnswer}}, openapi_extra=_BODY)
+@router.post("/samples", responses={207: {"model": SamplesAnswer}, 507: {"model": ErrorAnswer}}, openapi_extra=BODY)
 async def samples(http: Request, caller: Writer, needed: Needed, response: Response) -> SamplesAnswer:
     """Store samples: 200 when all were good, 207 when some were refused, with the reasons.
 
@@ -51,9 +52,8 @@ async def samples(http: Request, caller: Writer, needed: Needed, response: Respo
     """
     service = needed.args.service
     retention = timedelta(hours=service.retention_hours)
-    read = check_arrow if _is_arrow(http) else check_json
-    most = service.max_rows_per_request
-    checked = await run_in_threadpool(read, await http.body(), most, needed.clock.now(), retention)
+    body, most = await http.body(), service.max_rows_per_request
+    checked = await run_in_threadpool(read_samples, http, body, most, needed.clock.now(), retention)
     stored = Stored(0, 0)
     if checked.table.num_rows:
         stored = await ask(needed.history.add.remote(checked.table), STORE_S)
@@ -76,6 +76,11 @@ async def quarantine(
 ) -> QuarantinePage:
     """What was refused, newest first; the next page is asked for with `before` = `next`."""
     return await run_in_threadpool(_page, needed, server, before, limit)
+
+
+def read_samples(http: Request, body: bytes, most: int, now: datetime, retention: timedelta) -> Checked:
+    """Check a body of samples in either form. Raises `UsageError`, `ContractError` and `TooLargeError`."""
+    return (check_arrow if _is_arrow(http) else check_json)(body, most, now, retention)
 
 
 def _is_arrow(http: Request) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from typing import Annotated
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from starlette.websockets import WebSocketState
 
 from fleetcast.errors import AuthenticationError, PermissionDeniedError
 from serve_app.auth import bearer_key
 from serve_app.hub import Client, Hub
-from serve_app.services import Services
+from serve_app.schemas import StreamMessage
+from serve_app.services import Services, ask
+
+logger = logging.getLogger("ray.serve")
 
 FIRST_MESSAGE_S = 10.0
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013
@@ -20,11 +25,12 @@ router = APIRouter()
 
 
 @router.websocket("/v1/stream")
-async def stream(socket: WebSocket) -> None:
+async def stream(socket: WebSocket, after: Annotated[int | None, Query(ge=0)] = None) -> None:
     """Fleet updates. The key comes in the `Authorization` header or in a first message `{"key": "fc_..."}`.
 
-    Closed with 1008 for a missing or wrong key, or one without the scope `read`; with 1013 when the client does not
-    take its messages fast enough.
+    Who was cut off asks with `after` for what came after the `seq` of its last message; where that is kept no more it
+    gets one message with all servers (`previous` is null). Closed with 1008 for a missing or wrong key, or one without
+    the scope `read`; with 1013 when the client does not take its messages fast enough or the watcher does not answer.
     """
     await socket.accept()
     try:
@@ -35,8 +41,22 @@ async def stream(socket: WebSocket) -> None:
     except WebSocketDisconnect:
         return
     hub: Hub = socket.app.state.hub
-    with hub.client() as client:
-        await _send_until_gone(socket, client)
+    with hub.client() as client:  # first of all, so that nothing falls between what was missed and what comes
+        try:
+            missed = await _missed(socket, after)
+        except Exception as error:
+            logger.warning("no missed messages for a client of the stream: %s", error)
+            await socket.close(TRY_AGAIN, "the watcher does not answer: connect again")
+            return
+        await _send_until_gone(socket, client, missed, after)
+
+
+async def _missed(socket: WebSocket, after: int | None) -> list[StreamMessage]:
+    if after is None:
+        return []
+    services: Services = socket.app.state.services
+    missed: list[StreamMessage] = await ask(services.watcher.since.remote(after))
+    return missed
 
 
 async def _authenticate(socket: WebSocket) -> None:
@@ -56,9 +76,9 @@ async def _first_message(socket: WebSocket) -> str:
     return key
 
 
-async def _send_until_gone(socket: WebSocket, client: Client) -> None:
+async def _send_until_gone(socket: WebSocket, client: Client, missed: list[StreamMessage], after: int | None) -> None:
     """Send messages until the client closes or falls behind."""
-    sending = asyncio.create_task(_send(socket, client))
+    sending = asyncio.create_task(_send(socket, client, missed, after))
     closing = asyncio.create_task(_closed(socket))
     slow = asyncio.create_task(client.behind.wait())
     tasks = {sending, closing, slow}
@@ -70,10 +90,17 @@ async def _send_until_gone(socket: WebSocket, client: Client) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _send(socket: WebSocket, client: Client) -> None:
+async def _send(socket: WebSocket, client: Client, missed: list[StreamMessage], after: int | None) -> None:
+    """What was missed, then what comes; a message that the client has already is not sent again."""
+    known = {after}
+    for message in missed:
+        await socket.send_text(message.model_dump_json())
+        known.add(message.seq)
     while True:
         message = await client.queue.get()
-        await socket.send_text(message.model_dump_json())
+        if message.seq not in known:
+            known = set()
+            await socket.send_text(message.model_dump_json())
 
 
 async def _closed(socket: WebSocket) -> None:

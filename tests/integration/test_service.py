@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,158 +14,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_socket
 
-from fleetcast.clock import ClockSpec
 from fleetcast.dataset.reader import Dataset
 from fleetcast.forecast.explanation import Explanation
-from fleetcast.settings import AlertSettings, ServiceSettings
 from fleetcast.simulate.live import LiveFleet
-from fleetcast.store.engine import open_store
-from fleetcast.store.keys import SCOPES, create_key
 from fleetcast.windows.arrays import arrays_from_table
-from serve_app.feed import Feed, FeedClient
+from tests.integration.served import DEGRADED, NEWCOMER, STEP, Running, bearer, item_of, row_of, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-
-STEP = timedelta(seconds=300)
-SPEED = 40.0
-PATIENCE_S = 120.0
-NEWCOMER, DEGRADED = "ppweb9001", "ppml9002"
-HEALTHY = {"cpu_utilization": 0.5, "cpu_iowait": 0.02, "filesystem_used": 0.5, "load1_per_core": 0.6}
-
-
-@dataclass
-class Running:
-    """The service, its keys by name, and a client with all scopes."""
-
-    address: str
-    keys: dict[str, str]
-    client: httpx.Client
-    clock: ClockSpec
-
-    def get(self, path: str, **query: Any) -> Any:
-        answer = self.client.get(path, params=query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def post_samples(self, rows: list[dict[str, Any]]) -> httpx.Response:
-        return self.client.post("/v1/samples", json={"samples": rows})
-
-    def now(self) -> datetime:
-        return datetime.fromisoformat(self.get("/v1/status")["clock"]["now"])
-
-    def complete(self) -> datetime:
-        """Start of the newest cell that the service's clock has passed."""
-        seconds = int(self.now().timestamp()) // 300 * 300 - 300
-        return datetime.fromtimestamp(seconds, UTC)
-
-
-def wait_for(found: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.3)
-    raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
-
-
-@pytest.fixture(scope="module")
-def running(
-    ray_session: None, tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
-    from ray import serve
-
-    from serve_app.app import build
-    from serve_app.arguments import AppArgs
-
-    database = f"sqlite:///{tmp_path_factory.mktemp('service') / 'fleetcast.db'}"
-    store = open_store(database)
-    with store.session() as session:
-        keys = {name: create_key(session, name, [name], datetime.now(UTC)) for name in SCOPES if name != "admin"}
-        keys["all"] = create_key(session, "all", SCOPES, datetime.now(UTC))
-    store.close()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    args = AppArgs(
-        bundle=str(tiny_bundle),
-        database=database,
-        dataset=str(tiny_dataset),
-        clock=ClockSpec(origin=Dataset.open(tiny_dataset).manifest.end + STEP, anchor=time.time(), speed=SPEED),
-        service=ServiceSettings(port=port, ingress_replicas=1, max_rows_per_request=20_000, max_body_bytes=20_000_000),
-        alerts=AlertSettings(open_after_cycles=1),
-    )
-    serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 30})
-    serve.run(build(args), name="fleetcast", route_prefix="/")
-    address = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=address, headers=_bearer(keys["all"]), timeout=40.0, trust_env=False) as client:
-        yield Running(address, keys, client, args.clock)
-    serve.shutdown()
-
-
-@pytest.fixture(scope="module")
-def before_samples(running: Running) -> dict[str, Any]:
-    """What the service said before it had any sample."""
-    return {
-        "healthz": running.client.get("/healthz"),
-        "readyz": running.client.get("/readyz"),
-        "status": running.client.get("/v1/status"),
-        "fleet": running.client.get("/v1/fleet"),
-    }
-
-
-@pytest.fixture(scope="module")
-def filled(running: Running, before_samples: dict[str, Any], tiny_dataset: Path) -> Iterator[Running]:
-    """The service while the demo feed continues the dataset, with a newcomer and a degraded server."""
-    last = running.complete()
-    newcomer = [_row(NEWCOMER, last - number * STEP, cpu_utilization=0.2) for number in range(3)]
-    degraded = [
-        _row(DEGRADED, last - number * STEP, memory_used=0.99 if number < 6 else 0.7, **HEALTHY)
-        for number in range(288)
-    ]
-    assert running.post_samples(newcomer + degraded).status_code == 200
-    stop = threading.Event()
-    feeding = threading.Thread(target=_feed, args=(running, tiny_dataset, stop))
-    feeding.start()
-    try:
-        wait_for(lambda: running.client.get("/readyz").status_code == 200, "a ready service")
-        everyone = {NEWCOMER, DEGRADED, *Dataset.open(tiny_dataset).manifest.servers}
-        wait_for(lambda: everyone <= _seen(running), "a cycle over all servers")
-        yield running
-    finally:
-        stop.set()
-        feeding.join()
-
-
-def _feed(running: Running, dataset: Path, stop: threading.Event) -> None:
-    """Continue the simulated fleet, and keep the degraded server degraded, until `stop`."""
-    live = LiveFleet.of_dataset(dataset)
-    with httpx.Client(base_url=running.address, timeout=40.0, trust_env=False) as http:
-        client = FeedClient(http, running.keys["all"], None, print)
-        feed = Feed(live, Dataset.open(dataset).manifest.start, client, running.clock.build(), print)
-        feed.backfill(170.0)
-        while not stop.is_set():
-            feed.step()
-            row = _row(DEGRADED, feed.newest_complete(), memory_used=0.99, **HEALTHY)
-            client.call("POST", "/v1/samples", {"samples": [row]})
-            stop.wait(feed.pause_s())
-
-
-def _bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _row(server: str, moment: datetime, **metrics: float) -> dict[str, Any]:
-    return {"server": server, "timestamp": moment.isoformat(), **metrics}
-
-
-def _seen(running: Running) -> set[str]:
-    return {item["server"] for item in running.get("/v1/fleet", limit=1000)["items"]}
-
-
-def _item(running: Running, server: str) -> dict[str, Any] | None:
-    items = running.get("/v1/fleet", limit=1000)["items"]
-    return next((item for item in items if item["server"] == server), None)
 
 
 def test_without_samples_the_process_lives_and_the_service_is_not_ready(before_samples: dict[str, Any]) -> None:
@@ -185,7 +35,7 @@ def test_without_samples_the_process_lives_and_the_service_is_not_ready(before_s
 @pytest.mark.parametrize("path", ["/v1/fleet", "/v1/status", "/v1/alerts", "/v1/cost", "/v1/whoami", "/v1/demo"])
 def test_no_key_and_a_wrong_key_are_refused(running: Running, path: str) -> None:
     wrong = "fc_" + "A" * 43
-    for headers in ({}, _bearer(wrong), {"Cookie": f"key={running.keys['all']}"}):
+    for headers in ({}, bearer(wrong), {"Cookie": f"key={running.keys['all']}"}):
         answer = httpx.get(running.address + path, headers=headers, trust_env=False)
         assert answer.status_code == 401
         assert answer.json()["error"] == "unauthorized"
@@ -215,13 +65,13 @@ def test_a_key_in_the_address_is_no_key(running: Running) -> None:
 def test_a_key_without_the_scope_is_refused(running: Running, method: str, path: str, body: Any, scope: str) -> None:
     for name in ("read", "write", "operate", "approve"):
         answer = httpx.request(
-            method, running.address + path, json=body, headers=_bearer(running.keys[name]), trust_env=False, timeout=30
+            method, running.address + path, json=body, headers=bearer(running.keys[name]), trust_env=False, timeout=30
         )
         assert (answer.status_code == 403) == (name != scope), (name, answer.text)
 
 
 def test_whoami_tells_the_name_and_scopes(running: Running) -> None:
-    answer = httpx.get(f"{running.address}/v1/whoami", headers=_bearer(running.keys["write"]), trust_env=False)
+    answer = httpx.get(f"{running.address}/v1/whoami", headers=bearer(running.keys["write"]), trust_env=False)
     assert answer.json() == {"name": "write", "scopes": ["write"]}
 
 
@@ -260,11 +110,11 @@ def test_the_documents_need_no_key_and_fetch_nothing_from_elsewhere(running: Run
 
 def test_the_same_batch_twice_counts_once_and_a_late_correction_replaces(filled: Running) -> None:
     moment = filled.complete() - 4 * STEP
-    rows = [_row("ppdb9003", moment, cpu_utilization=0.3, memory_used=0.4)]
+    rows = [row_of("ppdb9003", moment, cpu_utilization=0.3, memory_used=0.4)]
     first, again = filled.post_samples(rows).json(), filled.post_samples(rows).json()
     assert (first["accepted"], first["replaced"]) == (1, 0)
     assert (again["accepted"], again["replaced"]) == (1, 1)
-    assert filled.post_samples([_row("ppdb9003", moment, cpu_utilization=0.9)]).json()["replaced"] == 1
+    assert filled.post_samples([row_of("ppdb9003", moment, cpu_utilization=0.9)]).json()["replaced"] == 1
     history = filled.get("/v1/servers/ppdb9003/history", hours=2)
     place = [datetime.fromisoformat(text) for text in history["timestamps"]].index(moment)
     assert history["profile"] == "database"
@@ -276,9 +126,9 @@ def test_the_same_batch_twice_counts_once_and_a_late_correction_replaces(filled:
 def test_bad_rows_are_answered_with_their_rules_and_good_ones_are_kept(filled: Running) -> None:
     ahead = filled.complete() + 10 * STEP
     rows = [
-        _row("ppdb9004", filled.complete(), cpu_utilization=0.3),
-        _row("ppdb9004", ahead, cpu_utilization=0.3),
-        _row("ppdb9004", filled.complete() - STEP, memory_used=7.0),
+        row_of("ppdb9004", filled.complete(), cpu_utilization=0.3),
+        row_of("ppdb9004", ahead, cpu_utilization=0.3),
+        row_of("ppdb9004", filled.complete() - STEP, memory_used=7.0),
     ]
     answer = filled.post_samples(rows)
     assert answer.status_code == 207
@@ -289,7 +139,7 @@ def test_bad_rows_are_answered_with_their_rules_and_good_ones_are_kept(filled: R
 
 
 def test_too_many_rows_and_too_large_bodies_are_refused(running: Running) -> None:
-    rows = [_row("a", running.complete(), cpu_utilization=0.1)] * 20_001
+    rows = [row_of("a", running.complete(), cpu_utilization=0.1)] * 20_001
     assert running.post_samples(rows).status_code == 413
     large = running.client.post("/v1/samples", content=b" " * 20_000_001)
     assert large.status_code == 413
@@ -375,7 +225,7 @@ def test_a_server_with_too_little_history_falls_back_and_says_why(filled: Runnin
     why = filled.get(f"/v1/servers/{NEWCOMER}/explain")
     assert (why["weights"], why["drivers"]) == (None, [])
     assert "model did not make" in why["note"] or "no forecast" in why["note"]
-    item = _item(filled, NEWCOMER)
+    item = item_of(filled, NEWCOMER)
     assert item is not None
     assert (item["source"], item["reason"]) == (found["source"], found["reason"])
     cycle = filled.get("/v1/status")["cycle"]
@@ -412,7 +262,7 @@ def test_trends_and_heatmap_have_one_series_a_profile_and_a_row_a_server(filled:
 
 
 def test_a_degraded_server_gets_an_alert_a_plan_and_a_dry_run(filled: Running) -> None:
-    item = _item(filled, DEGRADED)
+    item = item_of(filled, DEGRADED)
     assert item is not None
     alert = wait_for(
         lambda: next((one for one in filled.get("/v1/alerts")["items"] if one["server"] == DEGRADED), None), "an alert"
@@ -453,7 +303,7 @@ def test_announced_maintenance_shows_as_the_state_of_the_server(filled: Running,
     start = filled.complete() - timedelta(hours=1)
     body = {"server": server, "start": start.isoformat(), "end": (start + timedelta(hours=6)).isoformat()}
     assert filled.client.post("/v1/maintenance", json=body).status_code == 200
-    assert filled.post_samples([_row(server, filled.complete(), cpu_utilization=0.3)]).status_code == 200
+    assert filled.post_samples([row_of(server, filled.complete(), cpu_utilization=0.3)]).status_code == 200
     assert filled.get(f"/v1/servers/{server}/history", hours=1)["states"][-1] == "maintenance"
     backwards = {**body, "end": (start - STEP).isoformat()}
     assert filled.client.post("/v1/maintenance", json=backwards).status_code == 422
@@ -471,7 +321,7 @@ def test_a_scenario_is_handed_to_the_feed_and_unknown_servers_are_refused(filled
 
 def test_the_stream_sends_a_message_a_cycle(filled: Running) -> None:
     address = filled.address.replace("http", "ws") + "/v1/stream"
-    with connect_socket(address, additional_headers=_bearer(filled.keys["read"])) as stream:
+    with connect_socket(address, additional_headers=bearer(filled.keys["read"])) as stream:
         messages = [json.loads(stream.recv(timeout=60)) for _ in range(2)]
     with connect_socket(address) as stream:
         stream.send(json.dumps({"key": filled.keys["read"]}))
@@ -485,9 +335,9 @@ def test_the_stream_sends_a_message_a_cycle(filled: Running) -> None:
 @pytest.mark.parametrize("first", [None, {"key": "fc_" + "A" * 43}, {"key": 7}, ["key"], "write"])
 def test_the_stream_is_closed_to_a_wrong_key(running: Running, first: Any) -> None:
     address = running.address.replace("http", "ws") + "/v1/stream"
-    headers = _bearer("wrong") if first is None else {}
+    headers = bearer("wrong") if first is None else {}
     if first == "write":
-        first, headers = None, _bearer(running.keys["write"])
+        first, headers = None, bearer(running.keys["write"])
     with connect_socket(f"{address}?key={running.keys['all']}", additional_headers=headers) as stream:
         if first is not None:
             stream.send(json.dumps(first))

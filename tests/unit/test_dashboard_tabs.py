@@ -29,6 +29,7 @@ def forecast(*metrics: str) -> schemas.ServerForecast:
         server="ppml0001",
         profile="ml_compute",
         origin=ORIGIN,
+        model=schemas.ModelName(run="r", digest="d"),
         source="model" if metrics else "none",
         reason="" if metrics else "no sample for 3 h",
         levels=LEVELS,

@@ -1,0 +1,155 @@
+"""One forecast cycle: history, forecasts, risks, what is stored and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+import pyarrow as pa
+
+from fleetcast.clock import Clock
+from fleetcast.errors import FleetCastError, LeaseLostError, StoreError
+from fleetcast.forecast.table import ForecastArrays
+from fleetcast.risk.assess import Risk
+from fleetcast.risk.calibration import Calibration
+from fleetcast.risk.cycle import Watch, watch
+from fleetcast.risk.model import RiskModel
+from fleetcast.store.engine import Store
+from fleetcast.store.leases import Lease
+from fleetcast.windows.arrays import FleetArrays
+from serve_app.archive import Archive
+from serve_app.arguments import AppArgs
+from serve_app.forecaster import ModelDescription
+from serve_app.handles import Handle
+from serve_app.schemas import ModelName
+from serve_app.sharding import Sharding, in_words
+from serve_app.snapshot import Snapshot, in_zone, take_snapshot
+
+logger = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a cycle found, what went wrong, and how many calls to a forecaster were made again."""
+
+    snapshot: Snapshot | None
+    problems: list[str]
+    retried: int = 0
+
+
+class FleetCycle:
+    """Runs cycles one after the other, each under the lease that it is given, and keeps what goes from one to the next.
+
+    Under a new lease it goes on with what the last holder stored.
+    """
+
+    def __init__(
+        self,
+        args: AppArgs,
+        store: Store,
+        clock: Clock,
+        history: Handle,
+        forecaster: Handle,
+        alerts: Handle,
+        remediation: Handle,
+        topology: pa.Table | None,
+    ) -> None:
+        self._clock, self._history, self._alerts, self._remediation = clock, history, alerts, remediation
+        self._archive = Archive(store, args.forecasts, args.service)
+        self._sharding = Sharding(forecaster, args.service.shard_servers)
+        self._topology, self._kept = topology, Watch()
+        self._fence = 0
+        self._tidying: asyncio.Task[None] | None = None
+
+    @property
+    def flaps_per_server_day(self) -> float | None:
+        """Levels left and taken again within an hour, a server and day; None before the first cycle."""
+        return self._kept.flaps_per_server_day
+
+    async def run(self, origin: datetime, lease: Lease, model: ModelDescription) -> Found:
+        """One cycle by one model. Raises `LeaseLostError` when another watcher has taken over."""
+        if lease.fence != self._fence:
+            await self._take_over(origin)
+            self._fence = lease.fence
+        fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
+        if not fleet.servers:
+            return Found(None, ["no samples yet: send them to POST /v1/samples"])
+        found = await self._sharding.forecast(fleet, origin, model.info)
+        risks, kept = await asyncio.to_thread(_assess, fleet, found.forecast, model, self._kept, self._topology)
+        snapshot = await asyncio.to_thread(_snapshot, fleet, found.forecast, risks, model)
+        problems = found.problems + await self._store(snapshot, kept, model, lease)
+        self._kept = kept
+        problems += await self._hand_over(fleet, risks, lease)
+        return Found(snapshot, problems, found.retried)
+
+    def tidy(self, lease: Lease) -> None:
+        """Thin out and delete old forecasts in the background, unless that goes on already."""
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease))
+
+    async def _take_over(self, origin: datetime) -> None:
+        """Go on where the last holder of the lease stopped."""
+        self._kept = await asyncio.to_thread(self._archive.recall, origin)
+        await asyncio.to_thread(self._archive.sweep)
+
+    def _tidy(self, lease: Lease) -> None:
+        try:
+            self._archive.tidy(lease, self._clock.now())
+        except FleetCastError as error:
+            logger.warning("stored forecasts were not tidied, next try follows: %s", error)
+
+    async def _store(self, snapshot: Snapshot, kept: Watch, model: ModelDescription, lease: Lease) -> list[str]:
+        """Store the forecasts and risks; returns what went wrong. Raises `LeaseLostError`."""
+        save = self._archive.save
+        try:
+            return await asyncio.to_thread(save, lease, snapshot.forecast, snapshot.risks, kept, model.info)
+        except LeaseLostError:
+            raise
+        except StoreError as error:
+            logger.warning("forecasts and risks are not stored: %s", error)
+            return [f"forecasts and risks are not stored: {error}"]
+
+    async def _hand_over(self, fleet: FleetArrays, risks: Sequence[Risk], lease: Lease) -> list[str]:
+        """Give the risks to alerts, and the open alerts to remediation; returns what went wrong.
+
+        Raises `LeaseLostError`.
+        """
+        planned = fleet.maintenance_mask(fleet.steps - 1, fleet.steps)[:, 0]
+        maintenance = frozenset(name for name, held in zip(fleet.servers, planned, strict=True) if held)
+        profiles = dict(zip(fleet.servers, fleet.profiles, strict=True))
+        try:
+            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance, lease)
+            if opened:
+                await self._remediation.propose.remote(opened, profiles)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            logger.exception("alerts or remediation failed")
+            return [f"alerts or remediation failed: {in_words(error)}"]
+        return []
+
+
+def _assess(
+    fleet: FleetArrays, forecast: ForecastArrays, model: ModelDescription, kept: Watch, topology: pa.Table | None
+) -> tuple[list[Risk], Watch]:
+    fitted = None if model.risk is None else _fitted(model.risk)
+    return watch(fleet, forecast, kept, _calibration(model), fitted, topology)
+
+
+def _snapshot(fleet: FleetArrays, forecast: ForecastArrays, risks: Sequence[Risk], model: ModelDescription) -> Snapshot:
+    name = ModelName(run=model.info.run, digest=model.info.digest)
+    return take_snapshot(fleet, forecast, risks, name, _calibration(model))
+
+
+def _calibration(model: ModelDescription) -> Calibration | None:
+    return None if model.calibration is None else Calibration.model_validate(model.calibration)
+
+
+@lru_cache(maxsize=2)
+def _fitted(text: str) -> RiskModel:
+    """The risk model of a text, read once."""
+    return RiskModel.loads(text)

@@ -1,0 +1,88 @@
+"""Forecasts of the caller's own samples, which are not kept."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+
+from fleetcast.contract.vocabulary import STEP_SECONDS, profile_from_host
+from fleetcast.errors import ContractError, UsageError
+from serve_app import views
+from serve_app.formats import TABLES, Wanted, table_response
+from serve_app.intake import Checked
+from serve_app.routes.intake import BODY, read_samples
+from serve_app.schemas import ErrorAnswer, WindowsAnswer
+from serve_app.services import Needed, Reader, TooLargeError, ask
+from serve_app.windows import Window, WindowForecast
+
+ANY_TIME = datetime(2200, 1, 1, tzinfo=UTC)  # a window may be of any time: it is not compared with the clock
+SINCE_1970 = ANY_TIME - datetime(1970, 1, 1, tzinfo=UTC)
+SHOWN = 5
+
+router = APIRouter(prefix="/v1", tags=["fleet"])
+
+
+@router.post(
+    "/forecast",
+    response_model=WindowsAnswer,
+    responses={**TABLES, 413: {"model": ErrorAnswer}, 429: {"model": ErrorAnswer}},
+    openapi_extra=BODY,
+)
+async def forecast(
+    http: Request,
+    caller: Reader,
+    needed: Needed,
+    kind: Wanted,
+    origin: Annotated[
+        datetime | None, Query(description="default: the newest time stamp", examples=["2026-01-12T09:55:00Z"])
+    ] = None,
+) -> Any:
+    """Forecast servers from samples in the body, JSON rows or an Arrow stream as `POST /v1/samples` takes them.
+
+    Nothing is stored and nothing that the service has stored is used. A bad row refuses the request. Callers that come
+    at the same time share a run of the model; the numbers are those of `fleetcast forecast` on the same samples.
+    """
+    seconds = needed.args.service.request_timeout_s
+    deadline = time.time() + seconds
+    body = await http.body()
+    checked = await run_in_threadpool(
+        read_samples, http, body, needed.args.service.max_rows_per_request, ANY_TIME, SINCE_1970
+    )
+    window = _window(checked, origin, deadline, needed.args.service.shard_servers)
+    found: WindowForecast = await ask(needed.forecaster.windows.remote(window), seconds)
+    if kind != "json":
+        return table_response(await run_in_threadpool(found.forecast.to_table), kind)
+    return await run_in_threadpool(views.windows_answer, found.forecast, found.model)
+
+
+def _window(checked: Checked, origin: datetime | None, deadline: float, most: int) -> Window:
+    """The samples as the forecaster takes them. Raises `ContractError`, `UsageError` and `TooLargeError`."""
+    if checked.quarantined:
+        bad = [f"row {one.row}, {one.column} = {one.value!r}: {one.rule}" for one in checked.quarantined[:SHOWN]]
+        raise ContractError(f"{len(checked.quarantined)} values break the contract: " + "; ".join(bad))
+    if not checked.table.num_rows:
+        raise UsageError("there is no sample to forecast from")
+    if origin is not None and origin.tzinfo is None:
+        raise UsageError("origin needs a time zone, for example 2026-01-12T09:55:00Z")
+    if origin is not None and origin.timestamp() % STEP_SECONDS:
+        raise UsageError(f"origin must lie on the {STEP_SECONDS} s grid")
+    table = _with_profiles(checked.table)
+    servers = pc.count_distinct(table["server"]).as_py()
+    if servers > most:
+        raise TooLargeError(f"{servers} servers, at most {most} a request: send parts")
+    newest: datetime = pc.max(table["timestamp"]).as_py()
+    return Window(table, newest.astimezone(UTC) if origin is None else origin, deadline)
+
+
+def _with_profiles(table: pa.Table) -> pa.Table:
+    """A row without a profile gets the one that its server's name tells."""
+    servers = table["server"].cast(pa.string()).combine_chunks().dictionary_encode()
+    told = pa.array([profile_from_host(name) for name in servers.dictionary.to_pylist()], pa.string())
+    profiles = pc.coalesce(table["profile"].cast(pa.string()).combine_chunks(), told.take(servers.indices))
+    return table.set_column(table.schema.get_field_index("profile"), "profile", profiles)
