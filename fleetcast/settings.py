@@ -28,15 +28,20 @@ class ForecastSettings(BaseModel):
     kernels: Path | None = Field(None, description="folder of compiled kernels; None is `~/.cache/fleetcast/kernels`")
 
 
+MOST_USD = 1e12  # sums of so much stay finite
+
+
 class CostSettings(BaseModel):
     """Assumptions behind the value of an avoided incident; all are assumptions and shown as such."""
 
-    downtime_usd_per_hour: float = Field(50_000.0, ge=0)
-    incident_hours: float = Field(2.5, ge=0, description="mean length of an incident")
+    downtime_usd_per_hour: float = Field(50_000.0, ge=0, le=MOST_USD)
+    incident_hours: float = Field(2.5, ge=0, le=8760, description="mean length of an incident")
     prevented_share: float = Field(0.85, ge=0, le=1, description="share of predicted incidents that are prevented")
-    false_alarm_usd: float = Field(100.0, ge=0, description="an engineer's time for an alert that came to nothing")
-    action_usd: float = Field(20.0, ge=0, description="one remediation action")
-    project_usd: float = Field(250_000.0, ge=0)
+    false_alarm_usd: float = Field(
+        100.0, ge=0, le=MOST_USD, description="an engineer's time for an alert that came to nothing"
+    )
+    action_usd: float = Field(20.0, ge=0, le=MOST_USD, description="one remediation action")
+    project_usd: float = Field(250_000.0, ge=0, le=MOST_USD)
 
 
 class AlertSettings(BaseModel):

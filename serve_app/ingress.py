@@ -68,7 +68,7 @@ def make_app(services: Services) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        responses={status: {"model": ErrorAnswer} for status in (401, 403, 404, 422, 503)},
+        responses={status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 422, 503)},
     )
 
     async def poll(after: int) -> list[StreamMessage]:

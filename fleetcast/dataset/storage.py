@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -113,7 +114,8 @@ class Storage:
         Groups of rows without any are not read. Raises `DatasetError` when the file is missing or damaged.
         """
         try:
-            table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=[(column, "in", list(values))])
+            wanted = pc.field(column).isin(pa.array(values, pa.string()))
+            table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=wanted)
             return table.replace_schema_metadata(self.read_metadata(name))
         except FileNotFoundError as error:
             raise DatasetError(f"{self.location} has no {name}") from error

@@ -12,13 +12,13 @@ from fleetcast.cost.assumptions import save_assumptions
 from fleetcast.cost.report import CostReport, cost_report
 from fleetcast.remediation.views import PlanStatus, PlanView
 from fleetcast.settings import CostSettings
-from serve_app.schemas import AlertsAnswer, ApproveRequest, PlansAnswer, RoutingAnswer
+from serve_app.schemas import AlertsAnswer, ApproveRequest, ErrorAnswer, PlansAnswer, RoutingAnswer
 from serve_app.services import Approver, Needed, Operator, Reader, Services, ask
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Id = Annotated[int, Path(ge=1, le=2**62)]
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", responses={409: {"model": ErrorAnswer}})
 
 
 @router.get("/alerts", tags=["alerts"])

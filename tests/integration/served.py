@@ -14,7 +14,7 @@ from fleetcast.clock import ClockSpec
 
 STEP = timedelta(seconds=300)
 SPEED = 40.0
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 NEWCOMER, DEGRADED = "ppweb9001", "ppml9002"
 HEALTHY = {"cpu_utilization": 0.5, "cpu_iowait": 0.02, "filesystem_used": 0.5, "load1_per_core": 0.6}
 

@@ -17,12 +17,14 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from websockets.sync.client import connect as connect_socket
 
 from fleetcast.contract.schema import forecast_schema
 from serve_app.formats import ARROW, CSV
 from tests.integration.served import Running, bearer, wait_for
+
+LOOSE = [positive_data_acceptance, negative_data_rejection]
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -170,10 +172,13 @@ def test_a_client_of_the_stream_goes_on_after_a_break_and_misses_nothing(filled:
 def test_the_api_keeps_what_its_openapi_document_says(filled: Running, mode: GenerationMode) -> None:
     """Requests that the document allows and such that it does not: no answer, status or header that it does not have.
 
-    Rules between two fields (an end after its start) cannot be in the document: a 422 for them is no broken word.
+    Two checks are left out. Rules between two fields (an end after its start) cannot be in the document, so that a 422
+    is no broken word. And what is not in it is not always refused: unknown query parameters are ignored, bad rows of
+    samples go to the quarantine.
     """
     document = schemathesis.openapi.from_url(f"{filled.address}/openapi.json")
     document.config.update(base_url=filled.address)
+    document = document.exclude(path="/api/v1/write")  # snappy and protobuf, with tests of its own
     operations = [result.ok() for result in document.get_all_operations()]
     assert len(operations) > 20
     failures = []
@@ -192,6 +197,6 @@ def held_to_its_word(strategy: Any, key: str) -> None:
     @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(case=strategy)
     def check(case: schemathesis.Case) -> None:
-        case.call_and_validate(headers=bearer(key), timeout=40, excluded_checks=[positive_data_acceptance])
+        case.call_and_validate(headers=bearer(key), timeout=40, excluded_checks=LOOSE)
 
     check()

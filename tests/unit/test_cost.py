@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fleetcast.alerting.engine import AlertEngine
 from fleetcast.alerting.routing import Routing
@@ -141,6 +142,12 @@ def test_assumptions_without_end_are_refused(store: Store) -> None:
     endless = DEFAULTS.model_copy(update={"incident_hours": float("inf")})
     with pytest.raises(UsageError, match="incident_hours"), store.session() as session:
         save_assumptions(session, endless, "ann", START)
+
+
+@pytest.mark.parametrize("name", ["downtime_usd_per_hour", "incident_hours", "false_alarm_usd", "action_usd"])
+def test_assumptions_whose_sums_would_not_be_finite_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        CostSettings(**{name: 1e300})
 
 
 @settings(deadline=None)

@@ -79,6 +79,7 @@ def test_a_stored_forecast_comes_back_as_the_table_that_the_batch_job_writes(tmp
     assert forecast_rows(back, head).equals(expected)
     one = storage.read_where("part.parquet", "server", ["web1"])
     assert set(one["server"].to_pylist()) == {"web1"}
+    assert storage.read_where("part.parquet", "server", []).num_rows == 0
     with pytest.raises(ContractError, match="no stored forecast"):
         part_head({})
 
