@@ -36,10 +36,12 @@ def served(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     database = f"sqlite:///{folder / 'fleetcast.db'}"
     with open_store(database).session() as session:
         api_key = create_key(session, "ann", ["read"], datetime.now(UTC))
-    serve.start(http_options=http_options(service))
-    serve.run(build_intake(AppArgs(bundle="", database=database, service=service), 100, "UTC"), name="tls")
-    yield service.port, certificate, api_key
-    serve.shutdown()
+    try:
+        serve.start(http_options=http_options(service))
+        serve.run(build_intake(AppArgs(bundle="", database=database, service=service), 100, "UTC"), name="tls")
+        yield service.port, certificate, api_key
+    finally:
+        serve.shutdown()
 
 
 def test_it_answers_over_tls_to_who_trusts_its_certificate(served: tuple[int, Path, str]) -> None:
