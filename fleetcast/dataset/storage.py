@@ -110,10 +110,13 @@ class Storage:
     def read_where(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
         """The rows of a Parquet file whose text in a column is one of `values`, with the file's metadata.
 
-        Groups of rows without any are not read. Raises `DatasetError` when the file is missing or damaged.
+        Groups of rows outside the range of these are not read. Raises `DatasetError` when the file is missing or damaged.
         """
         try:
-            table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=[(column, "in", list(values))])
+            wanted = [(column, "in", list(values))]
+            if values:  # groups are told apart by a range alone
+                wanted += [(column, ">=", min(values)), (column, "<=", max(values))]
+            table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=wanted)
             return table.replace_schema_metadata(self.read_metadata(name))
         except FileNotFoundError as error:
             raise DatasetError(f"{self.location} has no {name}") from error
