@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -110,10 +111,10 @@ class Storage:
     def read_where(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
         """The rows of a Parquet file whose text in a column is one of `values`, with the file's metadata.
 
-        Groups of rows outside the range of these are not read. Raises `DatasetError` when the file is missing or damaged.
+        Groups of rows outside their range are not read. Raises `DatasetError` when the file is missing or damaged.
         """
         try:
-            wanted = [(column, "in", list(values))]
+            wanted: list[tuple[str, str, Any]] = [(column, "in", list(values))]
             if values:  # groups are told apart by a range alone
                 wanted += [(column, ">=", min(values)), (column, "<=", max(values))]
             table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=wanted)
