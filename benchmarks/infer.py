@@ -90,13 +90,18 @@ def sides_of(network: object, dataset: object) -> dict[str, Callable[[pd.DataFra
 
 def forecaster(network: object, compiled: bool) -> Forecaster:
     """Our forecaster with the library's weights."""
+    return Forecaster(bundle_of(network), ForecastSettings(compiled=compiled))
+
+
+def bundle_of(network: object) -> Bundle:
+    """The library's weights as a bundle."""
     weights = {f"transformer.{name}": tensor for name, tensor in network.state_dict().items()}  # type: ignore[attr-defined]
     manifest = BundleManifest(
         run="benchmark", created=ORIGIN, preset="reference", targets=SPEC.targets, features=METRICS,
         levels=SPEC.levels, context=SPEC.context, horizon=SPEC.horizon, window=SPEC.model_dump(mode="json"),
         network=reference_config(), cutoff=ORIGIN, timezone="UTC", parameters=0, data_fingerprint="",
     )  # fmt: skip
-    return Forecaster(Bundle(manifest, weights), ForecastSettings(compiled=compiled))
+    return Bundle(manifest, weights)
 
 
 def ours(forecaster_: Forecaster, frame: pd.DataFrame) -> int:

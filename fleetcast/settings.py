@@ -7,7 +7,7 @@ example `FLEETCAST_SERVICE__PORT=9000`. Nothing here is read at import: whoever 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,8 +55,10 @@ class AlertSettings(BaseModel):
 class ServiceSettings(BaseModel):
     """The forecast service."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; others than loopback need `allow_remote`")
-    allow_remote: bool = Field(False, description="listen on an address that other machines reach")
+    host: str = Field("127.0.0.1", description="address to listen on; others than loopback need TLS or `allow_remote`")
+    allow_remote: bool = Field(False, description="listen without TLS on an address that other machines reach")
+    tls_certificate: Path | None = Field(None, description="PEM file of the certificate and those that signed it")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password")
     port: int = Field(8000, ge=1, le=65535)
     ingress_replicas: int = Field(2, ge=1)
     forecaster_min_replicas: int = Field(1, ge=1)
@@ -82,9 +84,27 @@ class ServiceSettings(BaseModel):
     forecast_hours: float = Field(24.0 * 31, gt=0, description="stored forecasts and risks are kept for so long")
     quarantine_rows: int = Field(100_000, ge=1, description="refused values kept; the oldest go first")
     request_timeout_s: float = Field(30.0, gt=0)
+    requests_per_second: float | None = Field(
+        200.0, gt=0, description="of one API key, for longer than 10 s; more are answered 429; None is no limit"
+    )
     max_rows_per_request: int = Field(100_000, ge=1)
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1)
     shard_servers: int = Field(256, ge=1, description="servers a call to a forecaster")
+
+
+class MetricsSettings(BaseModel):
+    """What `/metrics` tells Prometheus: at most servers x (targets x quantiles x minutes + 5) series and a hundred."""
+
+    public: bool = Field(False, description="answer without an API key; else a key with the scope read is needed")
+    servers: int = Field(
+        1_000, ge=0, description="servers that have series of their own; of a larger fleet those with the highest risk"
+    )
+    minutes: list[Annotated[int, Field(gt=0, multiple_of=5)]] = Field(
+        default_factory=lambda: [30, 480], description="minutes ahead of forecasts, shown and later compared"
+    )
+    quantiles: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=lambda: [0.5, 0.9], description="shown as far as the model forecasts them"
+    )
 
 
 class RelabelRule(BaseModel):
@@ -141,6 +161,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @property
     def database(self) -> str:

@@ -48,7 +48,7 @@ def build_intake(args: AppArgs, steps: int, timezone: str) -> serve.Application:
 
 def build_ui(args: DashboardArgs) -> serve.Application:
     """The dashboard application."""
-    return build_dashboard(args.api_url, args.root_path)
+    return build_dashboard(args.api_url, args.root_path, args.certificate)
 
 
 def autoscaling(settings: ServiceSettings) -> AutoscalingConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetcast.clock import ClockSpec
-from fleetcast.settings import AlertSettings, CostSettings, PrometheusSettings, ServiceSettings
+from fleetcast.settings import AlertSettings, CostSettings, MetricsSettings, PrometheusSettings, ServiceSettings
 
 
 class AppArgs(BaseModel):
@@ -33,6 +33,7 @@ class AppArgs(BaseModel):
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
 
 class DashboardArgs(BaseModel):
@@ -41,6 +42,7 @@ class DashboardArgs(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     api_url: str = Field(description="address of the API as the dashboard's process reaches it")
+    certificate: str | None = Field(None, description="the API's certificate, where it has one")
     root_path: str = Field("/ui", description="path below which browsers see the dashboard")
 
 

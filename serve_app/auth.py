@@ -61,12 +61,13 @@ def bearer_key(connection: HTTPConnection) -> str:
 def needs(scope: str | None) -> Callable[[HTTPConnection], Awaitable[Principal]]:
     """A dependency of routes: the caller, who must have the scope (None: any key).
 
-    Raises `AuthenticationError` (401) and `PermissionDeniedError` (403).
+    Raises `AuthenticationError` (401), `PermissionDeniedError` (403) and `TooManyRequestsError` (429).
     """
 
     async def caller(connection: HTTPConnection) -> Principal:
-        keys: KeyRing = connection.app.state.services.keys
-        principal = await keys.principal(bearer_key(connection))
+        services = connection.app.state.services
+        principal: Principal = await services.keys.principal(bearer_key(connection))
+        services.rates.take(principal.name)
         if scope is not None:
             principal.require(scope)
         return principal

@@ -23,22 +23,26 @@ from fleetcast.store.leases import Lease
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.archive import Archive
 from serve_app.arguments import AppArgs
+from serve_app.drift import Drift
 from serve_app.forecaster import ModelDescription
 from serve_app.handles import Handle
 from serve_app.schemas import ModelName
 from serve_app.sharding import Sharding, in_words
 from serve_app.snapshot import Snapshot, in_zone, take_snapshot
+from serve_app.tally import Tally
+from serve_app.telemetry import Telemetry
 
 logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a cycle found, what went wrong, and how many calls to a forecaster were made again."""
+    """What a cycle found, what went wrong, how many calls to a forecaster were made again, and the last samples."""
 
     snapshot: Snapshot | None
     problems: list[str]
     retried: int = 0
+    now: FleetArrays | None = None
 
 
 class FleetCycle:
@@ -57,10 +61,13 @@ class FleetCycle:
         alerts: Handle,
         remediation: Handle,
         topology: pa.Table | None,
+        telemetry: Telemetry,
     ) -> None:
         self._clock, self._history, self._alerts, self._remediation = clock, history, alerts, remediation
         self._archive = Archive(store, args.forecasts, args.service)
-        self._sharding = Sharding(forecaster, args.service.shard_servers)
+        self._drift = None if args.forecasts is None else Drift(store, args.forecasts, args.metrics.minutes)
+        self._telemetry = telemetry
+        self._sharding = Sharding(forecaster, args.service.shard_servers, Tally(telemetry.told))
         self._topology, self._kept = topology, Watch()
         self._fence = 0
         self._tidying: asyncio.Task[None] | None = None
@@ -84,23 +91,25 @@ class FleetCycle:
         problems = found.problems + await self._store(snapshot, kept, model, lease)
         self._kept = kept
         problems += await self._hand_over(fleet, risks, lease)
-        return Found(snapshot, problems, found.retried)
+        return Found(snapshot, problems, found.retried, fleet.slice(fleet.steps - 1, fleet.steps))
 
-    def tidy(self, lease: Lease) -> None:
-        """Thin out and delete old forecasts in the background, unless that goes on already."""
+    def tidy(self, lease: Lease, found: Found) -> None:
+        """In the background, unless that goes on already: compare earlier forecasts with what came, delete old ones."""
         if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease))
+            self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease, found.now))
 
     async def _take_over(self, origin: datetime) -> None:
         """Go on where the last holder of the lease stopped."""
         self._kept = await asyncio.to_thread(self._archive.recall, origin)
         await asyncio.to_thread(self._archive.sweep)
 
-    def _tidy(self, lease: Lease) -> None:
+    def _tidy(self, lease: Lease, now: FleetArrays | None) -> None:
         try:
+            if self._drift is not None and now is not None:
+                self._telemetry.matured(self._drift.score(now))
             self._archive.tidy(lease, self._clock.now())
         except FleetCastError as error:
-            logger.warning("stored forecasts were not tidied, next try follows: %s", error)
+            logger.warning("stored forecasts were not compared or tidied, next try follows: %s", error)
 
     async def _store(self, snapshot: Snapshot, kept: Watch, model: ModelDescription, lease: Lease) -> list[str]:
         """Store the forecasts and risks; returns what went wrong. Raises `LeaseLostError`."""

@@ -18,6 +18,7 @@ import httpx
 from fleetcast.clock import ClockSpec
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import FleetCastError, UsageError
+from fleetcast.operate.tls import trust
 from fleetcast.simulate.live import LiveFleet
 from serve_app.feed import Feed, FeedClient, Orphaned
 
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "--clock", required=True, type=ClockSpec.model_validate_json, metavar="JSON", help="the service's clock"
     )
     found.add_argument("--history-hours", type=float, default=170.0, help="samples of the dataset to post first")
+    found.add_argument("--certificate", metavar="FILE", help="the service's certificate, where it has one")
     found.add_argument("--parent", type=int, metavar="PID", help="end when this process, which started it, is gone")
     return found
 
@@ -58,7 +60,8 @@ def _feed(options: argparse.Namespace) -> None:
     if not key:
         raise UsageError(f"no API key: set {KEY} to one with the scopes read, write and operate")
     start = Dataset.open(options.data).manifest.start
-    with httpx.Client(base_url=options.api, timeout=TIMEOUT_S, trust_env=False) as http:
+    verify = trust(options.certificate)
+    with httpx.Client(base_url=options.api, timeout=TIMEOUT_S, trust_env=False, verify=verify) as http:
         client = FeedClient(http, key, options.parent, _say)
         feed = Feed(LiveFleet.of_dataset(options.data), start, client, options.clock.build(), _say)
         rows = feed.backfill(options.history_hours)

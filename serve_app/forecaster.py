@@ -52,10 +52,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardForecast:
-    """A shard's forecast and the digest of the model that made it."""
+    """A shard's forecast, the digest of the model that made it, and how many shards shared its run."""
 
     forecast: ForecastArrays
     digest: str
+    batch: int = 1
 
 
 class ForecasterReplica:
@@ -176,7 +177,8 @@ def forecast_shards(models: Sequence[Forecaster], shards: Sequence[Shard]) -> li
         first = 0
         for number in members:
             last = first + len(shards[number].fleet.servers)
-            answers[number] = ShardForecast(found.of_servers(range(first, last)), model.manifest.weights_sha256)
+            part = found.of_servers(range(first, last))
+            answers[number] = ShardForecast(part, model.manifest.weights_sha256, len(members))
             first = last
     return [answers[number] for number in range(len(shards))]
 

@@ -18,7 +18,7 @@ from fleetcast.errors import ServiceError
 from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
-from fleetcast.store.quarantine import Refused, add_refused
+from fleetcast.store.quarantine import Refused, add_refused, newest_refused
 from fleetcast.store.samples import newest_timestamp, read_samples
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.arguments import AppArgs
@@ -44,6 +44,17 @@ class HistoryInfo:
     sources: list[SourceInfo] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class HistoryCounts:
+    """What came in: samples since this history began that were new or replaced one, and all values ever refused."""
+
+    servers: int
+    newest: datetime | None
+    inserted: int
+    replaced: int
+    refused: int
+
+
 class History:
     """Commits samples to the database before it acknowledges them and keeps the last hours as dense arrays.
 
@@ -58,6 +69,7 @@ class History:
         self._commits = Commits(self._store, self._ring, args.service.max_servers)
         self._upkeep = Upkeep(self._store, self._ring, timedelta(hours=args.service.retention_hours))
         self._planning = asyncio.Lock()
+        self._inserted = self._replaced = 0
         self._maintenance = _planned(self._store, args.dataset)
         self._load()
         self._receiver = Receiver(
@@ -82,6 +94,8 @@ class History:
         Raises `StorageFullError` and `StoreError` when nothing was stored.
         """
         stored = await self._commits.add(table)
+        self._inserted += stored.inserted
+        self._replaced += stored.replaced
         self._upkeep.after_commit(self._clock.now())
         return stored
 
@@ -106,6 +120,12 @@ class History:
         newest = self._ring.newest
         sources = [] if self._puller is None else [self._puller.info()]
         return HistoryInfo(len(self._ring), None if newest == NEVER else moment_of(newest), sources)
+
+    async def counts(self) -> HistoryCounts:
+        """What came in. Raises `StoreError`."""
+        info = await self.info()
+        refused = await asyncio.to_thread(self._refused)
+        return HistoryCounts(info.servers, info.newest, self._inserted, self._replaced, refused)
 
     async def of_server(self, server: str, hours: float) -> ServerHistory | None:
         """The last hours of one server; None for a server without samples."""
@@ -132,6 +152,10 @@ class History:
         if refused := refused or checked.quarantined:
             await asyncio.to_thread(self._quarantine, sender, [Refused(**value.model_dump()) for value in refused])
         return stored
+
+    def _refused(self) -> int:
+        with self._store.reading() as session:
+            return newest_refused(session)
 
     def _quarantine(self, sender: str, refused: list[Refused]) -> None:
         with self._store.session() as session:

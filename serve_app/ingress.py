@@ -18,9 +18,22 @@ from serve_app.handles import Handle
 from serve_app.hub import Hub
 from serve_app.limits import BodyLimit
 from serve_app.refusals import add_handlers
-from serve_app.routes import demo, documents, fleet, health, intake, on_demand, past, remote_write, response, stream
+from serve_app.routes import (
+    demo,
+    documents,
+    fleet,
+    health,
+    intake,
+    metrics,
+    on_demand,
+    past,
+    remote_write,
+    response,
+    stream,
+)
 from serve_app.schemas import ErrorAnswer, StreamMessage
 from serve_app.services import Services
+from serve_app.tally import Counting
 
 KEY = HTTPBearer(auto_error=False, description="an API key, `fc_...`")  # for the document; routes check it themselves
 DESCRIPTION = (
@@ -68,7 +81,7 @@ def make_app(services: Services) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        responses={status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 422, 503)},
+        responses={status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 422, 429, 503)},
     )
 
     async def poll(after: int) -> list[StreamMessage]:
@@ -77,11 +90,12 @@ def make_app(services: Services) -> FastAPI:
 
     app.state.services = services
     app.state.hub = Hub(poll)
-    for group in (fleet, past, on_demand, intake, remote_write, response, demo):
+    for group in (fleet, past, on_demand, intake, remote_write, response, demo, metrics):
         app.include_router(group.router, dependencies=[Depends(KEY)])
     for group in (health, stream, documents):
         app.include_router(group.router)
     add_handlers(app)
     app.add_middleware(Revalidation)
     app.add_middleware(BodyLimit, most=services.args.service.max_body_bytes)
+    app.add_middleware(Counting, tally=services.tally)
     return app

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import ray
@@ -28,8 +28,9 @@ from fleetcast.model.manifest import load_manifest
 from fleetcast.operate import locks
 from fleetcast.operate.address import check_address
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK, make_home
+from fleetcast.operate.tls import trust
 from fleetcast.runtime import connect
-from fleetcast.settings import Settings
+from fleetcast.settings import ServiceSettings, Settings
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.keys import SCOPES
 from serve_app import preparation
@@ -96,7 +97,9 @@ def _start(
         clock = preparation.demo_clock(store, dataset, launch.speed, time.time())
     args = _arguments(launch, settings, clock)
     api = build(args)
-    address = f"http://{_reachable(settings.service.host)}:{settings.service.port}"
+    certificate = settings.service.tls_certificate
+    scheme = "http" if certificate is None else "https"
+    address = f"{scheme}://{_reachable(settings.service.host)}:{settings.service.port}"
 
     say("Starting Ray ...")
     started.callback(_end_all, settings)
@@ -104,13 +107,14 @@ def _start(
     _listen()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     say(f"Starting the service with the model {launch.bundle} ...")
-    _deploy(api, build_ui(DashboardArgs(api_url=address)), settings)
+    trusted = None if certificate is None else str(certificate.absolute())
+    _deploy(api, build_ui(DashboardArgs(api_url=address, certificate=trusted)), settings)
     feed = None
     if launch.feed is not None:
         say(f"Starting the demo feed, {launch.speed:g} times as fast as real time ...")
-        feed = _start_feed(launch.feed, address, clock, span, preparation.feed_key(store))
+        feed = _start_feed(launch.feed, address, trusted, clock, span, preparation.feed_key(store))
         started.callback(_end_feed, feed)
-        _wait_for_forecasts(address, feed, say)
+        _wait_for_forecasts(address, trusted, feed, say)
     started.enter_context(_written(home / SERVICE_FILE, address, launch.bundle))
     say(f"FleetCast is up after {time.monotonic() - begun:.0f} s.")
     say(_farewell(address, name, fresh))
@@ -156,14 +160,23 @@ def _arguments(launch: Launch, settings: Settings, clock: ClockSpec) -> AppArgs:
         alerts=settings.alerts,
         cost=settings.cost,
         prometheus=settings.prometheus,
+        metrics=settings.metrics,
     )
 
 
+def http_options(service: ServiceSettings) -> dict[str, Any]:
+    """Where and how Serve listens."""
+    options = {"host": service.host, "port": service.port, "request_timeout_s": service.request_timeout_s}
+    if service.tls_certificate is None or service.tls_key is None:
+        return options
+    certificate, key = (str(file.absolute()) for file in (service.tls_certificate, service.tls_key))
+    return {**options, "ssl_certfile": certificate, "ssl_keyfile": key}
+
+
 def _deploy(api: serve.Application, ui: serve.Application, settings: Settings) -> None:
-    service = settings.service
     serve.start(
         proxy_location="HeadOnly",
-        http_options={"host": service.host, "port": service.port, "request_timeout_s": service.request_timeout_s},
+        http_options=http_options(settings.service),
         logging_config=QUIET,
     )
     targets = [
@@ -176,11 +189,14 @@ def _deploy(api: serve.Application, ui: serve.Application, settings: Settings) -
         raise ServiceError(f"the service could not be started: {error}") from error
 
 
-def _start_feed(dataset: Path, address: str, clock: ClockSpec, span: timedelta, key: str) -> subprocess.Popen[bytes]:
+def _start_feed(
+    dataset: Path, address: str, certificate: str | None, clock: ClockSpec, span: timedelta, key: str
+) -> subprocess.Popen[bytes]:
     command = [
         *(sys.executable, "-m", "serve_app.demo_feed", "--data", str(dataset), "--api", address),
         *("--clock", clock.model_dump_json(), "--history-hours", str(span / timedelta(hours=1))),
         *("--parent", str(os.getpid())),
+        *([] if certificate is None else ["--certificate", certificate]),
     ]
     return subprocess.Popen(command, env={**os.environ, "FLEETCAST_API_KEY": key}, start_new_session=True)
 
@@ -197,11 +213,11 @@ def _feed_ended(feed: subprocess.Popen[bytes]) -> ServiceError:
     return ServiceError(f"the demo feed ended with exit code {feed.returncode}; its last lines say why")
 
 
-def _wait_for_forecasts(address: str, feed: subprocess.Popen[bytes], say: Say) -> None:
+def _wait_for_forecasts(address: str, certificate: str | None, feed: subprocess.Popen[bytes], say: Say) -> None:
     """Wait until /readyz says yes; what keeps it from doing so is said."""
     said = ""
     deadline = time.monotonic() + FORECAST_S
-    with httpx.Client(base_url=address, timeout=10.0, trust_env=False) as client:
+    with httpx.Client(base_url=address, timeout=10.0, trust_env=False, verify=trust(certificate)) as client:
         while time.monotonic() < deadline:
             if feed.poll() is not None:
                 raise _feed_ended(feed)

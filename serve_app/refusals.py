@@ -24,6 +24,7 @@ from fleetcast.errors import (
     UsageError,
 )
 from serve_app.formats import NotAcceptableError
+from serve_app.rates import TooManyRequestsError
 from serve_app.schemas import ErrorAnswer
 from serve_app.services import NoSuchThingError, TooLargeError, UnavailableError
 from serve_app.windows import TooLateError
@@ -39,6 +40,7 @@ _STATUS: tuple[tuple[type[FleetCastError], int, str], ...] = (
     (NotAcceptableError, 406, "not_acceptable"),
     (ConflictError, 409, "conflict"),
     (TooLargeError, 413, "too_large"),
+    (TooManyRequestsError, 429, "too_many_requests"),
     (ContractError, 422, "contract"),
     (UsageError, 422, "usage"),
     (TooLateError, 503, "unavailable"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, TypeVar
 
 from fastapi import Depends
@@ -17,6 +18,8 @@ from fleetcast.store.keys import Principal
 from serve_app.arguments import AppArgs
 from serve_app.auth import KeyRing, needs
 from serve_app.handles import Handle
+from serve_app.rates import Rates
+from serve_app.tally import Report, Tally
 
 Answer = TypeVar("Answer")
 
@@ -36,6 +39,20 @@ class Services:
     forecaster: Handle
     alerts: Handle
     remediation: Handle
+
+    @cached_property
+    def rates(self) -> Rates:
+        """How often each key has asked this process."""
+        return Rates(self.args.service.requests_per_second, self.args.service.ingress_replicas)
+
+    @cached_property
+    def tally(self) -> Tally:
+        """What this process counts, for the watcher."""
+
+        async def tell(report: Report) -> None:
+            await self.watcher.report.remote(report)
+
+        return Tally(tell)
 
 
 class UnavailableError(ServiceError):

@@ -15,6 +15,7 @@ from serve_app.forecaster import Shard, ShardForecast
 from serve_app.handles import Handle
 from serve_app.schemas import ModelInfo
 from serve_app.snapshot import without_forecast
+from serve_app.tally import BATCHES, CALLS, SHARDS, Tally
 
 logger = logging.getLogger("ray.serve")
 
@@ -36,8 +37,8 @@ class FleetForecast:
 class Sharding:
     """Sends shards of `size` servers to the forecasters."""
 
-    def __init__(self, forecaster: Handle, size: int) -> None:
-        self._forecaster, self._size = forecaster, size
+    def __init__(self, forecaster: Handle, size: int, tally: Tally) -> None:
+        self._forecaster, self._size, self._tally = forecaster, size, tally
 
     async def forecast(self, fleet: FleetArrays, origin: datetime, model: ModelInfo) -> FleetForecast:
         """The forecast of every server by one model, in order.
@@ -49,7 +50,8 @@ class Sharding:
         shards = [
             fleet.of_servers(np.arange(first, min(first + self._size, count))) for first in range(0, count, self._size)
         ]
-        answers = await asyncio.gather(*(self._one(Shard(shard, origin, model.digest), room) for shard in shards))
+        with self._tally.under_way(SHARDS, len(shards)):
+            answers = await asyncio.gather(*(self._one(Shard(shard, origin, model.digest), room) for shard in shards))
         parts, problems = [], []
         for shard, (answer, _) in zip(shards, answers, strict=True):
             if isinstance(answer, ShardForecast):
@@ -72,6 +74,8 @@ class Sharding:
                     logger.warning("forecast of %d servers failed (%d): %s", len(shard.fleet.servers), attempt, reason)
                     await asyncio.sleep(PAUSE_S * attempt)
                 else:
+                    self._tally.count(CALLS, SHARDS)
+                    self._tally.count(BATCHES, SHARDS, 1 / answer.batch)
                     return answer, attempt
         return reason, ATTEMPTS - 1
 

@@ -24,6 +24,7 @@ from serve_app.arguments import AppArgs
 from serve_app.cycle import FleetCycle, Found
 from serve_app.forecaster import ModelDescription, Shard
 from serve_app.handles import Handle
+from serve_app.history import HistoryCounts
 from serve_app.leadership import Leadership
 from serve_app.schedule import due, is_overdue
 from serve_app.schemas import (
@@ -38,6 +39,8 @@ from serve_app.schemas import (
 from serve_app.schemas_past import ServerRisk
 from serve_app.sharding import in_words
 from serve_app.snapshot import Snapshot, in_zone, level_changes
+from serve_app.tally import Report
+from serve_app.telemetry import Moment, Telemetry
 
 logger = logging.getLogger("ray.serve")
 
@@ -46,6 +49,7 @@ WITHOUT_LEASE_S = 0.5
 LONGEST_SLEEP_S = 5.0  # a clock that is set forward is noticed within this time
 KEPT_MESSAGES = 64
 POLL_S = 15.0
+COUNTS_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class Watcher:
         self._history, self._forecaster = history, forecaster
         store = open_store(args.database)
         self._leadership = Leadership(store, LEASE)
-        self._cycles = FleetCycle(args, store, self._clock, history, forecaster, alerts, remediation, topology)
+        self._telemetry = Telemetry(args.metrics)
+        parts = (history, forecaster, alerts, remediation)
+        self._cycles = FleetCycle(args, store, self._clock, *parts, topology, self._telemetry)
         self._model: ModelDescription | None = None
         self._snapshot: Snapshot | None = None
         self._cycle: CycleInfo | None = None
@@ -113,6 +119,21 @@ class Watcher:
     async def reasons(self) -> list[str]:
         """Why the service is not ready; empty when it is."""
         return self._reasons()
+
+    async def report(self, report: Report) -> None:
+        """What another process counted."""
+        await self._telemetry.told(report)
+
+    async def metrics(self) -> bytes:
+        """All series in Prometheus' text format."""
+        history: HistoryCounts | None
+        try:
+            history = await asyncio.wait_for(self._history.counts.remote(), COUNTS_S)
+        except Exception as error:
+            logger.warning("the history does not count: %s", in_words(error))
+            history = None
+        moment = Moment(self._clock.now(), not self._reasons(), self._cycle, self._snapshot, history)
+        return await asyncio.to_thread(self._telemetry.text, moment)
 
     async def fleet(self, query: views.FleetQuery) -> FleetPage:
         """A page of the fleet."""
@@ -219,12 +240,13 @@ class Watcher:
             found = Found(None, [in_words(error)])
         seconds = time.monotonic() - started
         self._cycle = self._info(origin, found, seconds)
+        self._telemetry.cycle(self._cycle)
         if self._cycle.slow:
             logger.warning("the cycle of %s took %.1f s, longer than a step of the clock", origin.isoformat(), seconds)
         if found.snapshot is not None:
             before, self._snapshot = self._snapshot, found.snapshot
             await self._publish(before, found.snapshot)
-        self._cycles.tidy(lease)
+        self._cycles.tidy(lease, found)
 
     async def _publish(self, before: Snapshot | None, after: Snapshot) -> None:
         message = _message(before, after)

@@ -36,10 +36,11 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowForecast:
-    """A window's forecast and the model that made it."""
+    """A window's forecast, the model that made it, and how many windows shared its run."""
 
     forecast: ForecastArrays
     model: ModelName
+    batch: int = 1
 
 
 class TooLateError(ServiceError):
@@ -72,7 +73,7 @@ def forecast_windows(forecaster: Forecaster, windows: Sequence[Window]) -> list[
         first = 0
         for number, fleet in members:
             last = first + len(fleet.servers)
-            answers[number] = WindowForecast(found.of_servers(range(first, last)), name)
+            answers[number] = WindowForecast(found.of_servers(range(first, last)), name, len(members))
             first = last
     return [answers[number] for number in range(len(windows))]
 

@@ -111,10 +111,12 @@ class Storage:
     def read_where(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
         """The rows of a Parquet file whose text in a column is one of `values`, with the file's metadata.
 
-        Groups of rows without any are not read. Raises `DatasetError` when the file is missing or damaged.
+        Groups of rows outside their range are not read. Raises `DatasetError` when the file is missing or damaged.
         """
         try:
             wanted = pc.field(column).isin(pa.array(values, pa.string()))
+            if values:  # groups are told apart by a range alone
+                wanted = wanted & (pc.field(column) >= min(values)) & (pc.field(column) <= max(values))
             table = pq.read_table(self.path(name), filesystem=self.filesystem, filters=wanted)
             return table.replace_schema_metadata(self.read_metadata(name))
         except FileNotFoundError as error:

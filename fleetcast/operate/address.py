@@ -6,14 +6,20 @@ import ipaddress
 import socket
 
 from fleetcast.errors import UsageError
+from fleetcast.operate.tls import check_certificate
 from fleetcast.settings import ServiceSettings
 
 
 def check_address(settings: ServiceSettings) -> None:
-    """Raise `UsageError` for an address that other machines reach, unless that is allowed, or a port in use."""
-    if not _is_loopback(settings.host) and not settings.allow_remote:
+    """Raise `UsageError` for a certificate that cannot be used, a port in use, and an address that others reach.
+
+    The latter needs a certificate, or to be allowed without one.
+    """
+    check_certificate(settings)
+    if not _is_loopback(settings.host) and settings.tls_certificate is None and not settings.allow_remote:
         raise UsageError(
-            f"host {settings.host} can be reached by other machines: use 127.0.0.1, or set "
+            f"host {settings.host} can be reached by other machines, who would send their keys in the clear: use "
+            "127.0.0.1, or set FLEETCAST_SERVICE__TLS_CERTIFICATE and FLEETCAST_SERVICE__TLS_KEY, or "
             "FLEETCAST_SERVICE__ALLOW_REMOTE=true when a proxy with TLS stands before it"
         )
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:

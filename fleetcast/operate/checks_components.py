@@ -87,7 +87,7 @@ def check_service(settings: Settings) -> CheckResult:
     if locks.holder(service_home(settings.home.resolve()) / SERVICE_LOCK) is None:
         return skip("service", f"none runs with home {settings.home}", "start one with `fleetcast serve`")
     address = service_address(settings)
-    page = ask(address, "/openapi.json")
+    page = ask(address, "/openapi.json", certificate=settings.service.tls_certificate)
     restart = "stop the service (Ctrl-C) and start it again"
     if page.code != 200 or not isinstance(page.body, dict):
         answered = page.error or f"/openapi.json answered {page.code}"
@@ -95,15 +95,15 @@ def check_service(settings: Settings) -> CheckResult:
     missing = [path for path in SERVICE_PATHS if path not in page.body.get("paths", {})]
     if missing:
         return fail("service", f"{address} does not offer {', '.join(missing)}", restart)
-    return _check_service_status(address, restart)
+    return _check_service_status(address, restart, settings.service.tls_certificate)
 
 
-def _check_service_status(address: str, restart: str) -> CheckResult:
+def _check_service_status(address: str, restart: str, certificate: Path | None) -> CheckResult:
     key = api_key()
     if key is None:
         advice = f"set {KEY_VARIABLE} to a key with the scope `read`"
         return warn("service", f"{address} offers the API; its contract version was not asked for", advice)
-    answer = ask(address, "/v1/status", key)
+    answer = ask(address, "/v1/status", key, certificate)
     if answer.code != 200 or not isinstance(answer.body, dict):
         return fail("service", f"/v1/status: {answer.error or answer.code}", f"check {KEY_VARIABLE}, or {restart}")
     theirs = (answer.body.get("version"), answer.body.get("contract_version"))

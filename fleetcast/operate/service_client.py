@@ -11,6 +11,7 @@ import httpx
 from pydantic import BaseModel, Field
 
 from fleetcast.operate.home import SERVICE_FILE, service_home
+from fleetcast.operate.tls import trust
 from fleetcast.settings import Settings
 
 KEY_VARIABLE = "FLEETCAST_API_KEY"
@@ -28,16 +29,17 @@ class Answer(BaseModel):
 def service_address(settings: Settings) -> str:
     """Where the service listens: as the running one wrote it into the home folder, else as the settings say."""
     written = _written_address(service_home(settings.home) / SERVICE_FILE)
-    return written or f"http://{settings.service.host}:{settings.service.port}"
+    scheme = "http" if settings.service.tls_certificate is None else "https"
+    return written or f"{scheme}://{settings.service.host}:{settings.service.port}"
 
 
-def ask(address: str, path: str, key: str | None = None) -> Answer:
-    """GET a path of the service; a service that does not answer is an answer too."""
+def ask(address: str, path: str, key: str | None = None, certificate: Path | None = None) -> Answer:
+    """GET a path of the service, which has that certificate; a service that does not answer is an answer too."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=trust(certificate)) as client:
             response = client.get(address + path, headers=headers)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, OSError) as error:
         return Answer(error=f"{type(error).__name__}: {error}")
     try:
         return Answer(code=response.status_code, body=response.json())

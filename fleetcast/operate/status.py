@@ -140,7 +140,7 @@ def _service(settings: Settings) -> ServiceStatus:
     if holder is None:
         return ServiceStatus(up=False, address=address)
     status = ServiceStatus(up=True, process=_process(lock, holder), address=address)
-    ready = ask(address, "/readyz")
+    ready = ask(address, "/readyz", certificate=settings.service.tls_certificate)
     if ready.code is None:
         return status.model_copy(update={"error": ready.error})
     status.ready = ready.code == 200
@@ -148,7 +148,7 @@ def _service(settings: Settings) -> ServiceStatus:
         status.reasons = [str(reason) for reason in ready.body.get("reasons", [])]
     key = api_key()
     if key:
-        answer = ask(address, "/v1/status", key)
+        answer = ask(address, "/v1/status", key, settings.service.tls_certificate)
         status.status = answer.body if answer.code == 200 else None
         status.error = None if answer.code == 200 else answer.error or f"/v1/status answered {answer.code}"
     return status

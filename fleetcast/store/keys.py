@@ -105,6 +105,18 @@ def revoke(session: Session, name: str, now: datetime, by: str = "local") -> Non
     record(session, now, by, "revoke key", name)
 
 
+def rotate(session: Session, name: str, now: datetime, by: str = "local") -> str:
+    """Put a new key with the same scopes in place of the one of that name and return it; the old one is revoked.
+
+    Raises `NotFoundError` when none is in force.
+    """
+    old = _in_force(session, name)
+    revoke(session, name, now, by)
+    session.flush()
+    assert old is not None
+    return create_key(session, name, old.scopes, now, by)
+
+
 def _in_force(session: Session, name: str) -> ApiKeyTable | None:
     return session.scalars(
         select(ApiKeyTable).where(ApiKeyTable.name == name, ApiKeyTable.revoked_at.is_(None))

@@ -62,6 +62,11 @@ def list_refused(
     ]
 
 
+def newest_refused(session: Session) -> int:
+    """Number of the newest entry, which grows with every value that is refused; 0 where none ever was."""
+    return session.scalar(select(func.max(QuarantineTable.id))) or 0
+
+
 def count_refused(session: Session) -> int:
     """How many entries are kept."""
     return session.scalar(select(func.count()).select_from(QuarantineTable)) or 0

@@ -8,7 +8,7 @@ from ray import serve
 CONNECTIONS = 1000
 
 
-def build_dashboard(api_url: str, root_path: str = "/ui") -> serve.Application:
+def build_dashboard(api_url: str, root_path: str = "/ui", certificate: str | None = None) -> serve.Application:
     """The application to run at `route_prefix=root_path`.
 
     The page and its sessions live in one replica. Each open page holds connections for its events, hence the high
@@ -18,7 +18,7 @@ def build_dashboard(api_url: str, root_path: str = "/ui") -> serve.Application:
     def page() -> FastAPI:
         from serve_app.dashboard.web import make_app  # noqa: PLC0415  # Gradio loads in the replica only
 
-        return make_app(api_url, root_path)
+        return make_app(api_url, root_path, certificate)
 
     deployment = serve.deployment(
         name="dashboard",

@@ -8,6 +8,7 @@ import fastapi
 import httpx
 
 from fleetcast.errors import AuthenticationError
+from fleetcast.operate.tls import trust
 from serve_app.dashboard.client import FleetApi
 from serve_app.dashboard.login import LoginDoor, login_routes, session_of
 from serve_app.dashboard.sessions import Sessions
@@ -15,7 +16,7 @@ from serve_app.dashboard.sessions import Sessions
 TIMEOUT = httpx.Timeout(20.0, connect=3.0)
 
 
-def make_app(api_url: str, root_path: str = "") -> fastapi.FastAPI:
+def make_app(api_url: str, root_path: str = "", certificate: str | None = None) -> fastapi.FastAPI:
     """The page with its login, talking to the API at `api_url`, below `root_path` of the public address.
 
     A quick look without Ray: `uvicorn --factory` on a function that returns `make_app("http://127.0.0.1:8000")`.
@@ -27,7 +28,7 @@ def make_app(api_url: str, root_path: str = "") -> fastapi.FastAPI:
     from serve_app.dashboard.page import make_blocks  # noqa: PLC0415
 
     sessions = Sessions()
-    http = httpx.Client(base_url=api_url, timeout=TIMEOUT, trust_env=False)
+    http = httpx.Client(base_url=api_url, timeout=TIMEOUT, trust_env=False, verify=trust(certificate))
 
     def client(request: gr.Request) -> FleetApi:
         session = session_of(request.request, sessions) if request.request else None

@@ -19,6 +19,7 @@ from serve_app.intake import Checked
 from serve_app.routes.intake import BODY, read_samples
 from serve_app.schemas import ErrorAnswer, WindowsAnswer
 from serve_app.services import Needed, Reader, TooLargeError, ask
+from serve_app.tally import BATCHES, CALLS, WINDOWS
 from serve_app.windows import Window, WindowForecast
 
 ANY_TIME = datetime(2200, 1, 1, tzinfo=UTC)  # a window may be of any time: it is not compared with the clock
@@ -55,7 +56,10 @@ async def forecast(
         read_samples, http, body, needed.args.service.max_rows_per_request, ANY_TIME, SINCE_1970
     )
     window = _window(checked, origin, deadline, needed.args.service.shard_servers)
-    found: WindowForecast = await ask(needed.forecaster.windows.remote(window), seconds)
+    with needed.tally.under_way(WINDOWS):
+        found: WindowForecast = await ask(needed.forecaster.windows.remote(window), seconds)
+    needed.tally.count(CALLS, WINDOWS)
+    needed.tally.count(BATCHES, WINDOWS, 1 / found.batch)
     if kind != "json":
         return table_response(await run_in_threadpool(found.forecast.to_table), kind)
     return await run_in_threadpool(views.windows_answer, found.forecast, found.model)

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketState
 from fleetcast.errors import AuthenticationError, PermissionDeniedError
 from serve_app.auth import bearer_key
 from serve_app.hub import Client, Hub
+from serve_app.rates import TooManyRequestsError
 from serve_app.schemas import StreamMessage
 from serve_app.services import Services, ask
 
@@ -30,13 +31,17 @@ async def stream(socket: WebSocket, after: Annotated[int | None, Query(ge=0)] = 
 
     Who was cut off asks with `after` for what came after the `seq` of its last message; where that is kept no more it
     gets one message with all servers (`previous` is null). Closed with 1008 for a missing or wrong key, or one without
-    the scope `read`; with 1013 when the client does not take its messages fast enough or the watcher does not answer.
+    the scope `read`; with 1013 when the client does not take its messages fast enough, its key asks too often or the
+    watcher does not answer.
     """
     await socket.accept()
     try:
         await _authenticate(socket)
     except (AuthenticationError, PermissionDeniedError) as error:
         await socket.close(POLICY_VIOLATION, str(error)[:120])
+        return
+    except TooManyRequestsError as error:
+        await socket.close(TRY_AGAIN, str(error)[:120])
         return
     except WebSocketDisconnect:
         return
@@ -62,7 +67,9 @@ async def _missed(socket: WebSocket, after: int | None) -> list[StreamMessage]:
 async def _authenticate(socket: WebSocket) -> None:
     services: Services = socket.app.state.services
     key = bearer_key(socket) if "authorization" in socket.headers else await _first_message(socket)
-    (await services.keys.principal(key)).require("read")
+    principal = await services.keys.principal(key)
+    services.rates.take(principal.name)
+    principal.require("read")
 
 
 async def _first_message(socket: WebSocket) -> str:

@@ -172,7 +172,7 @@ def service(given_args: AppArgs) -> Iterator[tuple[int, History]]:
         history = held["history"] = History(given_args, "UTC", 100)
         store = open_store(given_args.database)
         local: Any = Local(history)
-        services = Services(given_args, given_args.clock.build(), store, KeyRing(store), *(local,) * 4)
+        services = Services(given_args, given_args.clock.build(), store, KeyRing(store), *(local,) * 5)
         config = uvicorn.Config(make_app(services), host="127.0.0.1", port=port, log_level="warning")
         held["server"] = uvicorn.Server(config)
         started.set()

@@ -123,6 +123,33 @@ def test_it_is_ready_says_where_it_is_and_shows_the_key_once(running: Running) -
     assert len(re.findall(r"fc_[A-Za-z0-9_-]{43}", running.printed())) == 1
 
 
+JOIN = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("joined", sum(ray.cluster_resources().values()) > 0)
+"""
+
+
+def test_its_ray_refuses_whoever_has_not_its_token(running: Running) -> None:
+    below = descendants(running.process.pid)
+    words = [word for pid in below for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    address = next(word for word in words if word.startswith("--gcs-address=")).partition("=")[2]
+    known = [word for pid in below for word in Path(f"/proc/{pid}/environ").read_text().split("\0")]
+    token = next(word for word in known if word.startswith("RAY_AUTH_TOKEN=")).partition("=")[2]
+    assert join(address, {"RAY_AUTH_MODE": "disabled"}).returncode != 0
+    assert join(address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}).returncode != 0
+    assert "joined True" in join(address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}).stdout
+
+
+def join(address: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A stranger's attempt to join the Ray at an address."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLEETCAST_", "RAY_"))}
+    command = [sys.executable, "-c", JOIN, address]
+    return subprocess.run(
+        command, env=environment | variables, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 def test_a_second_service_in_the_same_home_is_refused_with_the_pid_of_the_first(running: Running) -> None:
     command = [sys.executable, "-m", "serve_app", "--model", "any", "--home", str(running.home), "--port", "1"]
     with socket.socket() as probe:
