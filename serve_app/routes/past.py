@@ -97,6 +97,8 @@ def _servers(rows: pa.Table) -> list[StoredForecast]:
 def _runs(rows: pa.Table) -> list[pa.Table]:
     """The rows of each server and metric, which lie together."""
     steps = np.asarray(pc.cast(rows["step"], pa.int64()))
-    starts = np.flatnonzero(np.append(True, np.diff(steps) <= 0)) if len(steps) else np.array([], dtype=np.int64)
+    if not len(steps):
+        return []
+    starts = np.flatnonzero(np.append(True, np.diff(steps) <= 0))
     ends = np.append(starts[1:], len(steps))
     return [rows.slice(start, end - start) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
