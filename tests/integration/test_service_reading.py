@@ -118,6 +118,7 @@ def test_past_forecasts_are_what_was_served_then(filled: Running) -> None:
             assert metrics[metric]["quantiles"][level] == path
     two = filled.get("/v1/forecasts", at=served["origin"], limit=2, offset=1, metric="cpu_utilization")
     names = [item["server"] for item in filled.get("/v1/forecasts", at=served["origin"])["items"]]
+    assert filled.get("/v1/forecasts", at=served["origin"], server="nobody")["items"] == []
     assert [item["server"] for item in two["items"]] == sorted(names)[1:3]
     assert all(list(item["metrics"]) == ["cpu_utilization"] for item in two["items"])
     rows = filled.client.get("/v1/forecasts", params={"at": served["origin"]}, headers={"Accept": ARROW}).content
