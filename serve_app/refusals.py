@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import RayServeException
 from starlette.exceptions import HTTPException
 
 from fleetcast.errors import (
@@ -26,7 +26,7 @@ from fleetcast.errors import (
 from serve_app.formats import NotAcceptableError
 from serve_app.rates import TooManyRequestsError
 from serve_app.schemas import ErrorAnswer
-from serve_app.services import NoSuchThingError, TooLargeError, UnavailableError
+from serve_app.services import BusyError, NoSuchThingError, TooLargeError, UnavailableError
 from serve_app.windows import TooLateError
 
 logger = logging.getLogger("ray.serve")
@@ -41,6 +41,7 @@ _STATUS: tuple[tuple[type[FleetCastError], int, str], ...] = (
     (ConflictError, 409, "conflict"),
     (TooLargeError, 413, "too_large"),
     (TooManyRequestsError, 429, "too_many_requests"),
+    (BusyError, 429, "busy"),
     (ContractError, 422, "contract"),
     (UsageError, 422, "usage"),
     (TooLateError, 503, "unavailable"),
@@ -63,8 +64,6 @@ def refuse(error: Exception) -> JSONResponse:
     for kind, status, word in _STATUS:
         if isinstance(error, kind):
             return answer(status, word, _message(error))
-    if isinstance(error, BackPressureError):
-        return answer(429, "busy", "the forecasters have as much to do as they can take; try again")
     if isinstance(error, RayServeException | RayActorError):
         return answer(503, "unavailable", "a part of the service does not answer or has too much to do; try again")
     number = uuid.uuid4().hex[:12]
@@ -92,8 +91,9 @@ def add_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(RequestValidationError, of_request)
-    app.add_exception_handler(FleetCastError, of_error)
-    app.add_exception_handler(Exception, of_error)
+    for kind in (FleetCastError, RayServeException, RayActorError):
+        app.add_exception_handler(kind, of_error)
+    app.add_exception_handler(Exception, of_error)  # these are raised again after the answer
 
 
 def _message(error: Exception) -> str:

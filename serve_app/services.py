@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Annotated, TypeVar
 
 from fastapi import Depends
+from ray.serve.exceptions import BackPressureError
 from starlette.requests import HTTPConnection
 
 from fleetcast.clock import Clock
@@ -59,6 +60,10 @@ class UnavailableError(ServiceError):
     """A part of the service does not answer now (503)."""
 
 
+class BusyError(ServiceError):
+    """More calls wait than the forecasters take (429)."""
+
+
 class NoSuchThingError(ServiceError):
     """The thing that the address names is not there (404)."""
 
@@ -68,9 +73,11 @@ class TooLargeError(ServiceError):
 
 
 async def ask(answer: Awaitable[Answer], seconds: float = ANSWER_S) -> Answer:
-    """Wait for another deployment's answer. Raises `UnavailableError` after `seconds`."""
+    """Wait for another deployment's answer. Raises `UnavailableError` after `seconds`, `BusyError` at once."""
     try:
         return await asyncio.wait_for(answer, seconds)
+    except BackPressureError:  # Serve itself would answer 503 without Retry-After
+        raise BusyError("the forecasters have as much to do as they can take; try again") from None
     except TimeoutError:
         raise UnavailableError(f"a part of the service has not answered within {seconds:g} s; try again") from None
 
