@@ -24,7 +24,7 @@ from fleetcast.store.samples import read_samples
 from serve_app.processes import descendants, end
 from tests.prometheus import free_port
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 12, 10, 2, tzinfo=UTC)
