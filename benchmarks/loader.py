@@ -65,7 +65,7 @@ def main() -> None:
         "peer_name": "pytorch-forecasting TimeSeriesDataSet's data loader",
         "ratio": found["ours"] / found["peer"],
         "unit": "windows/s",
-        "limit": {name: {"at_least": LIMIT} for name in ("ours", SHARED)},
+        "limit": {name: {"at_least": LIMIT} for name in PRESETS},
         "threads": 1,
         "rounds": rounds,
         "spread": {name: [min(speed[1:]), max(speed[1:])] for name, speed in speeds.items()},

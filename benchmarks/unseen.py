@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks._report import finish, parser_of
-from benchmarks.risk import Known, calibration_origins, forecaster_of, simulated
+from benchmarks.risk import Known, Plan, calibration_origins, forecaster_of, simulated
 from fleetcast.evaluation.calibrate import fit_windows
 from fleetcast.evaluation.incident_cases import IncidentCases, collect
 from fleetcast.evaluation.incident_kinds import KindRow, kinds_ahead, score_kinds
@@ -34,10 +34,8 @@ from fleetcast.risk.calibration import Calibration
 from fleetcast.risk.features import HISTORY_STEPS
 from fleetcast.risk.model import RiskModel
 from fleetcast.risk.probability import HORIZONS
-from fleetcast.simulate.frozen import frozen_evaluation
 from fleetcast.simulate.kinds import KIND_NAMES
 from fleetcast.simulate.oracle import oracle_forecast
-from fleetcast.simulate.spec import FleetSpec
 
 GONE = ("connection_leak", "io_saturation", "upstream_stall")
 SEEN, UNSEEN, ORACLE, RULES = "fitted on all kinds", "fitted without them", "oracle", "node mixin"
@@ -48,34 +46,14 @@ Doubles = npt.NDArray[np.float64]
 Fit = tuple[Calibration, RiskModel | None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is run: the fleet that is scored, the fleets that the risk is fitted on, and how densely."""
-
-    fleet: FleetSpec
-    origins: list[datetime]
-    corpora: list[FleetSpec]
-    stride: int
-    quiet_share: float
-    samples: int
-
-    @classmethod
-    def full(cls, corpora: int) -> Plan:
-        """The frozen fleet at three times its origins, and so many corpora like the frozen one."""
-        frozen = frozen_evaluation()
-        fleets = [
-            frozen.corpus.model_copy(update={"seed": frozen.corpus.seed + 1000 * (n + 1)}) for n in range(corpora)
-        ]
-        between = [origin + timedelta(hours=hours) for origin in frozen.origins[:-1] for hours in (0, 3, 6)]
-        return cls(frozen.evaluation.spec, [*between, frozen.origins[-1]], fleets, 6, 0.012, 152)
-
-    @classmethod
-    def small(cls) -> Plan:
-        """A smoke run, with many incidents."""
-        frozen, often = frozen_evaluation(), {"incidents_per_day": 1.0}
-        fleet = frozen.evaluation.spec.model_copy(update={"servers": 60, "hours": 24.0 * 16, **often})
-        corpus = frozen.corpus.model_copy(update={"servers": 60, "hours": 24.0 * 9, **often})
-        return cls(fleet, frozen.origins[:3], [corpus], 24, 0.1, 16)
+def plan_of(quick: bool, corpora: int) -> Plan:
+    """That of `benchmarks.risk`, at three times its origins; a smoke run has many incidents."""
+    if quick:
+        plan = Plan.small()
+        return replace(plan, fleet=plan.fleet.model_copy(update={"servers": 60, "incidents_per_day": 1.0}))
+    plan = Plan.full(corpora)
+    between = [origin + timedelta(hours=hours) for origin in plan.origins[:-1] for hours in (0, 3, 6)]
+    return replace(plan, origins=[*between, plan.origins[-1]], samples=152)
 
 
 def main() -> None:
@@ -83,7 +61,7 @@ def main() -> None:
     parser.add_argument("--model", help="bundle that forecasts; default the untrained residual floor")
     parser.add_argument("--corpora", type=int, default=2, help="fleets of 1,500 servers x 21 days to fit on")
     options = parser.parse_args()
-    plan = Plan.small() if options.quick else Plan.full(options.corpora)
+    plan = plan_of(options.quick, options.corpora)
     forecaster, begun, seconds = forecaster_of(options.model, plan.corpora[0]), time.perf_counter(), {}
     fits = {SEEN: fitted(forecaster, plan, ()), UNSEEN: fitted(forecaster, plan, GONE)}
     seconds["fit"], begun = time.perf_counter() - begun, time.perf_counter()

@@ -12,7 +12,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from fleetcast.clock import Clock
-from fleetcast.errors import FleetCastError, LeaseLostError, StoreError
+from fleetcast.errors import LeaseLostError, StoreError
 from fleetcast.forecast.table import ForecastArrays
 from fleetcast.risk.assess import Risk
 from fleetcast.risk.calibration import Calibration
@@ -107,9 +107,12 @@ class FleetCycle:
         try:
             if self._drift is not None and now is not None:
                 self._telemetry.matured(self._drift.score(now))
+        except Exception:
+            logger.exception("earlier forecasts were not compared with what came; the next cycle tries again")
+        try:
             self._archive.tidy(lease, self._clock.now())
-        except FleetCastError as error:
-            logger.warning("stored forecasts were not compared or tidied, next try follows: %s", error)
+        except Exception:
+            logger.exception("stored forecasts were not tidied; the next cycle tries again")
 
     async def _store(self, snapshot: Snapshot, kept: Watch, model: ModelDescription, lease: Lease) -> list[str]:
         """Store the forecasts and risks; returns what went wrong. Raises `LeaseLostError`."""

@@ -16,7 +16,7 @@ from fleetcast.model.residuals import BLOCK_STEPS, STRIDE, gather_residuals, qua
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-LEADS_A_BUCKET = 4
+LEADS_A_BUCKET = 8
 BUCKET_EDGES = (3, 6, 12, 24, 48, 96, 288)  # last lead of each bucket, in steps; a longer horizon adds one
 TOGETHER = 16  # windows whose residuals fit the processor's cache
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 
 from fleetcast.clock import ClockSpec
+from tests import waiting
 
 STEP = timedelta(seconds=300)
 SPEED = 40.0
-PATIENCE_S = 240.0
+PATIENCE_S = 120.0
+wait_for = partial(waiting.wait_for, patience_s=PATIENCE_S)
 NEWCOMER, DEGRADED = "ppweb9001", "ppml9002"
 HEALTHY = {"cpu_utilization": 0.5, "cpu_iowait": 0.02, "filesystem_used": 0.5, "load1_per_core": 0.6}
 
@@ -43,16 +44,6 @@ class Running:
         """Start of the newest cell that the service's clock has passed."""
         seconds = int(self.now().timestamp()) // 300 * 300 - 300
         return datetime.fromtimestamp(seconds, UTC)
-
-
-def wait_for(found: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.3)
-    raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
 
 
 def bearer(key: str) -> dict[str, str]:

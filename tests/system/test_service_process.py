@@ -9,10 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ import pytest
 from fleetcast.operate import locks
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK
 from serve_app.processes import descendants, is_alive
+from tests import waiting
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240.0
+wait_for = partial(waiting.wait_for, patience_s=PATIENCE_S)
 
 
 @dataclass
@@ -67,16 +69,6 @@ def running(tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.Temp
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-
-
-def wait_for(found: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
 
 
 def replica(service: int, deployment: str) -> int | None:

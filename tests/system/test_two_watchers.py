@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from fleetcast.store.keys import create_key
 from fleetcast.store.leases import see_lease
 from fleetcast.store.tables import ForecastCycleTable
 from serve_app.processes import descendants, end
+from tests import waiting
 from tests.prometheus import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 150.0
+wait_for = partial(waiting.wait_for, patience_s=PATIENCE_S)
 
 SERVICE = """
 import sys, time
@@ -87,16 +90,6 @@ class Running:
             return sum(one == fence for one in self.cycles().values()) >= 2
 
         wait_for(found, f"two cycles under the number {fence}")
-
-
-def wait_for(found: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not come about within {PATIENCE_S:g} s")
 
 
 @pytest.fixture(scope="module")

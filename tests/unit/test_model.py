@@ -193,7 +193,7 @@ def plain_base(
     level = np.median(series[:, np.maximum(np.arange(end - 5, end + 1), 0)], axis=1)
     found, done = [], 0
     for edge in [*(edge for edge in BUCKET_EDGES if edge < horizon), horizon]:
-        leads = np.unique(np.linspace(done + 1, edge, min(4, edge - done)).round().astype(np.int64))
+        leads = np.unique(np.linspace(done + 1, edge, min(8, edge - done)).round().astype(np.int64))
         ends = np.arange(block - edge, max(block - edge - 864, 5), -12)
         spread = np.zeros((len(series), len(shares)), np.float32)
         if len(ends):
