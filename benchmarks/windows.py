@@ -152,7 +152,7 @@ def fleet_windows_per_second(servers: int, windows: int) -> float:
     fleet = FleetArrays(names, ("database",) * servers, METRIC_NAMES, START, values, MAINTENANCE.empty_table())
     index = WindowIndex(np.array([(row, spec.history_steps, windows) for row in range(servers)]))
     begun = time.perf_counter()
-    base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels)
+    base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels, spec.floor_leads)
     loader = WindowLoader(WindowBatcher(fleet, spec, base), index, BATCH)
     found = sum(len(inputs["center"]) for inputs, _ in loader)
     return found / (time.perf_counter() - begun)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.errors import FleetCastError, ServiceError
 from fleetcast.forecast.table import ForecastArrays
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 class Window:
     """A caller's samples (server, profile, timestamp, metrics), the origin, and until when the answer is waited for.
 
-    `deadline` is in seconds of `time.time()`.
+    `deadline` is in seconds of `time.time()`; `maintenance` are the planned windows that the caller knows of.
     """
 
     samples: pa.Table
     origin: datetime
     deadline: float
+    maintenance: pa.Table = field(default_factory=MAINTENANCE.empty_table)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ Answer = WindowForecast | FleetCastError
 
 
 def forecast_windows(forecaster: Forecaster, windows: Sequence[Window]) -> list[Answer]:
-    """Forecast several windows, those with one origin and the same metrics in one run; answers in their order.
+    """Forecast several windows, those with one origin, the same metrics and plans in one run; answers in their order.
 
     A window that cannot be forecast has its error as its answer; one whose deadline has passed is not worked on.
     """
@@ -67,7 +69,8 @@ def forecast_windows(forecaster: Forecaster, windows: Sequence[Window]) -> list[
         except FleetCastError as error:
             answers[number] = error
         else:
-            groups.setdefault((window.origin, fleet.metrics), []).append((number, fleet))
+            planned = repr(window.maintenance.to_pylist())  # two callers may know different plans of one name
+            groups.setdefault((window.origin, fleet.metrics, planned), []).append((number, fleet))
     for members in groups.values():
         found = forecaster.forecast(join([fleet for _, fleet in members]), windows[members[0][0]].origin)
         first = 0
@@ -95,4 +98,4 @@ def _fleet(forecaster: Forecaster, window: Window) -> FleetArrays:
     aligned = int(window.origin.timestamp()) % STEP_SECONDS == 0
     start = window.origin - (forecaster.history_steps - 1) * STEP if aligned else None
     end = window.origin if aligned else None
-    return arrays_from_table(window.samples, start, end, timezone=forecaster.manifest.timezone)
+    return arrays_from_table(window.samples, start, end, window.maintenance, forecaster.manifest.timezone)

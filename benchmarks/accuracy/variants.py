@@ -57,6 +57,7 @@ CATALOGUE = (
     Variant(
         name="no_floor_inputs", what="the head corrects the floor without seeing it", window={"floor_inputs": False}
     ),
+    Variant(name="floor_leads_8", what="spread of the floor from 8 leads a bucket", window={"floor_leads": 8}),
     Variant(
         name="plain_head",
         what="quantiles from the encoder's scale instead of the floor",

@@ -25,6 +25,7 @@ DAYS = 7  # whose value at the lead's time of day is averaged
 RECENT = 6  # last values
 SPANS = (STEPS_PER_HOUR, 4 * STEPS_PER_HOUR, STEPS_PER_DAY)  # of mean, deviation, extremes
 FLOOR_LEVELS = (0.1, 0.5, 0.9)
+FLOOR_LEADS = 8  # as `WindowSpec.floor_leads`
 PARAMETERS: dict[str, Any] = {
     "objective": "quantile",
     "learning_rate": 0.1,
@@ -109,7 +110,7 @@ class _Features:
         self.seen = ~np.isnan(values[:, :, 0])
         filled = forward_fill(values[:, :, 0])
         self.series = np.where(np.logical_or.accumulate(self.seen, axis=1), filled, np.float32(np.nan))
-        self.base = ResidualBase(values, fleet.start, horizon, FLOOR_LEVELS)
+        self.base = ResidualBase(values, fleet.start, horizon, FLOOR_LEVELS, FLOOR_LEADS)
 
     def of(self, rows: Ints, ends: Ints, leads: Ints) -> tuple[Floats, Floats, Floats]:
         """Features [point, feature], level and scale [point] of leads of windows (rows[i], ends[i])."""

@@ -89,7 +89,8 @@ class Forecaster:
         if self.manifest.network.head == "floor":
             targets = history.select(self.spec.targets)
             begins = np.isfinite(history.values).any(axis=2).argmax(axis=1)  # a young server has no residuals before
-            base = ResidualBase(targets, history.start, self.spec.horizon, self.spec.levels, begins=begins)
+            floor = (self.spec.horizon, self.spec.levels, self.spec.floor_leads)
+            base = ResidualBase(targets, history.start, *floor, begins=begins)
             if self.spread is not None:
                 base = YoungBase(base, self.spread.of(history.profiles, self.spec.targets, self.spec.horizon))
         return WindowBatcher(history, self.spec, base).inputs(rows, ends)

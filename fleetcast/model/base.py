@@ -16,7 +16,6 @@ from fleetcast.model.residuals import BLOCK_STEPS, STRIDE, gather_residuals, qua
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-LEADS_A_BUCKET = 8
 BUCKET_EDGES = (3, 6, 12, 24, 48, 96, 288)  # last lead of each bucket, in steps; a longer horizon adds one
 TOGETHER = 16  # windows whose residuals fit the processor's cache
 
@@ -36,6 +35,7 @@ class ResidualBase:
         start: int | Ints,
         horizon: int,
         levels: Sequence[float],
+        leads: int,
         columns: Sequence[int] | None = None,
         begins: Ints | None = None,
     ) -> None:
@@ -46,6 +46,7 @@ class ResidualBase:
             start: Unix seconds of the first step, of all servers or of each.
             horizon: steps ahead.
             levels: quantile levels.
+            leads: of each bucket so many steps ahead are read (`WindowSpec.floor_leads`).
             columns: metrics of the targets; None is all.
             begins: first step of each server that there was to see; None is 0.
         """
@@ -55,7 +56,7 @@ class ResidualBase:
         self.offsets = np.broadcast_to(np.asarray(start) // STEP_SECONDS, servers)
         self.begins = np.zeros(servers, np.int64) if begins is None else begins
         self.shares = np.array(levels, np.float64)
-        self.leads, self.lead_starts, self.bucket_of = _buckets(horizon)
+        self.leads, self.lead_starts, self.bucket_of = _buckets(horizon, leads)
 
     def at(self, rows: Ints, ends: Ints) -> Floats:
         """Quantiles [batch, horizon, target, level], at least 0, of servers `rows` with origins at steps `ends`."""
@@ -82,15 +83,15 @@ class ResidualBase:
 
 
 @cache
-def _buckets(horizon: int) -> tuple[Ints, Ints, Ints]:
+def _buckets(horizon: int, most: int) -> tuple[Ints, Ints, Ints]:
     """Leads of all buckets, where each bucket's begin and the last one's end, and the bucket of each step."""
     edges = [edge for edge in BUCKET_EDGES if edge < horizon] + [horizon]
-    leads = [_spread(first + 1, last) for first, last in zip([0, *edges[:-1]], edges, strict=True)]
+    leads = [_spread(first + 1, last, most) for first, last in zip([0, *edges[:-1]], edges, strict=True)]
     bucket_of = np.repeat(np.arange(len(edges)), np.diff([0, *edges]))
     return np.concatenate(leads), np.cumsum([0, *map(len, leads)]), bucket_of
 
 
-def _spread(first: int, last: int) -> Ints:
-    """At most LEADS_A_BUCKET leads from first to last, evenly spaced."""
-    count = min(LEADS_A_BUCKET, last - first + 1)
+def _spread(first: int, last: int, most: int) -> Ints:
+    """At most so many leads from first to last, evenly spaced."""
+    count = min(most, last - first + 1)
     return np.unique(np.linspace(first, last, count).round().astype(np.int64))

@@ -58,7 +58,7 @@ class Preset(BaseModel):
     average_decay: float = Field(0.995, ge=0, lt=1, description="exponential moving average of the weights")
 
 
-_FLEET_WINDOW = {"fine_steps": 96, "fine_pool": 3, "coarse_pool": 24}
+_FLEET_WINDOW = {"fine_steps": 96, "fine_pool": 3, "coarse_pool": 24, "floor_leads": 4}
 _REFERENCE_METRICS = ("cpu_utilization", "memory_used", "filesystem_used", "load1_per_core")
 
 PRESETS: dict[str, Preset] = {
@@ -88,7 +88,7 @@ PRESETS: dict[str, Preset] = {
         learning_rate=3e-3,
     ),
     "tiny": Preset(
-        window={"fine_steps": 48, "fine_pool": 12, "coarse_pool": 24, "decoder_pool": 12},
+        window={"fine_steps": 48, "fine_pool": 12, "coarse_pool": 24, "decoder_pool": 12, "floor_leads": 4},
         network={"hidden_size": 8, "attention_heads": 2, "hidden_continuous_size": 4},
         epochs=2,
         samples_per_epoch=256,

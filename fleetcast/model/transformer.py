@@ -33,6 +33,7 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
     def freeze(self) -> None:
         """For prediction alone: works out once what depends on the parameters, which must not change afterwards."""
         self.eval().requires_grad_(False)
+        self._frozen = None  # what an earlier call found does not count
         networks = (
             self.static_variable_selection, self.encoder_variable_selection, self.decoder_variable_selection
         )  # fmt: skip

@@ -108,7 +108,9 @@ def _base_of(plan: TrainPlan) -> BaseOf:
     window = plan.window
 
     def base_of(samples: Samples, starts: Ints) -> ResidualBase:
-        return ResidualBase(samples.history, starts, window.horizon, window.levels, begins=samples.begins)
+        return ResidualBase(
+            samples.history, starts, window.horizon, window.levels, window.floor_leads, begins=samples.begins
+        )
 
     return base_of
 

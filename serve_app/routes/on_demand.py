@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
+from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.contract.vocabulary import STEP_SECONDS, profile_from_host
 from fleetcast.errors import ContractError, UsageError
 from serve_app import views
@@ -43,6 +44,13 @@ async def forecast(
     origin: Annotated[
         datetime | None, Query(description="default: the newest time stamp", examples=["2026-01-12T09:55:00Z"])
     ] = None,
+    maintenance: Annotated[
+        list[str],
+        Query(
+            description="planned maintenance as SERVER/START/END, as often as there are windows",
+            examples=[["web0001/2026-01-12T12:00:00Z/2026-01-12T14:00:00Z"]],
+        ),
+    ] = [],  # noqa: B006 (FastAPI copies it)
 ) -> Any:
     """Forecast servers from samples in the body, JSON rows or an Arrow stream as `POST /v1/samples` takes them.
 
@@ -55,7 +63,8 @@ async def forecast(
     checked = await run_in_threadpool(
         read_samples, http, body, needed.args.service.max_rows_per_request, ANY_TIME, SINCE_1970
     )
-    window = _window(checked, origin, deadline, needed.args.service.shard_servers)
+    planned = _planned(maintenance)
+    window = _window(checked, origin, deadline, needed.args.service.shard_servers, planned)
     with needed.tally.under_way(WINDOWS):
         found: WindowForecast = await ask(needed.forecaster.windows.remote(window), seconds)
     needed.tally.count(CALLS, WINDOWS)
@@ -65,7 +74,22 @@ async def forecast(
     return await run_in_threadpool(views.windows_answer, found.forecast, found.model)
 
 
-def _window(checked: Checked, origin: datetime | None, deadline: float, most: int) -> Window:
+def _planned(windows: list[str]) -> pa.Table:
+    """Planned maintenance of a query. Raises `UsageError` naming the window and what is wrong with it."""
+    rows = []
+    for text in windows:
+        server, *times = text.split("/")
+        try:
+            start, end = (datetime.fromisoformat(time) for time in times)
+        except ValueError as error:
+            raise UsageError(f"maintenance={text!r} is not SERVER/START/END with ISO 8601 times: {error}") from None
+        if start.tzinfo is None or end.tzinfo is None or not start < end:
+            raise UsageError(f"maintenance={text!r}: times need a zone, and the end comes after the start")
+        rows.append({"server": server, "start": start, "end": end})
+    return pa.Table.from_pylist(rows, MAINTENANCE)
+
+
+def _window(checked: Checked, origin: datetime | None, deadline: float, most: int, maintenance: pa.Table) -> Window:
     """The samples as the forecaster takes them. Raises `ContractError`, `UsageError` and `TooLargeError`."""
     if checked.quarantined:
         bad = [f"row {one.row}, {one.column} = {one.value!r}: {one.rule}" for one in checked.quarantined[:SHOWN]]
@@ -81,7 +105,7 @@ def _window(checked: Checked, origin: datetime | None, deadline: float, most: in
     if servers > most:
         raise TooLargeError(f"{servers} servers, at most {most} a request: send parts")
     newest: datetime = pc.max(table["timestamp"]).as_py()
-    return Window(table, newest.astimezone(UTC) if origin is None else origin, deadline)
+    return Window(table, newest.astimezone(UTC) if origin is None else origin, deadline, maintenance)
 
 
 def _with_profiles(table: pa.Table) -> pa.Table:

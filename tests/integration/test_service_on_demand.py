@@ -47,7 +47,15 @@ def arrow(table: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def ask(running: Running, table: pa.Table, accept: str = ARROW, **query: str) -> httpx.Response:
+@pytest.fixture(scope="module")
+def planned(tiny_dataset: Path) -> list[str]:
+    """The dataset's planned maintenance as the query takes it."""
+    rows = Dataset.open(tiny_dataset).maintenance().to_pylist()
+    assert rows
+    return ["/".join([row["server"], row["start"].isoformat(), row["end"].isoformat()]) for row in rows]
+
+
+def ask(running: Running, table: pa.Table, accept: str = ARROW, **query: str | list[str]) -> httpx.Response:
     headers = {**bearer(running.keys["read"]), "Content-Type": ARROW, "Accept": accept}
     return httpx.post(
         f"{running.address}/v1/forecast",
@@ -70,13 +78,13 @@ def check(found: pa.Table, batch: pa.Table, server: str) -> None:
 
 
 def test_callers_at_the_same_time_get_the_numbers_of_the_batch_job(
-    running: Running, samples: pa.Table, batch: pa.Table
+    running: Running, samples: pa.Table, batch: pa.Table, planned: list[str]
 ) -> None:
     origin = batch["origin"][0].as_py().isoformat()  # the newest sample of a single server may be older
     names = sorted(pc.unique(samples["server"]).to_pylist())
 
     def one(name: str) -> httpx.Response:
-        return ask(running, samples.filter(pc.equal(samples["server"], name)), origin=origin)
+        return ask(running, samples.filter(pc.equal(samples["server"], name)), origin=origin, maintenance=planned)
 
     with ThreadPoolExecutor(len(names)) as pool:
         answers = list(pool.map(one, names))
@@ -86,9 +94,9 @@ def test_callers_at_the_same_time_get_the_numbers_of_the_batch_job(
 
 
 def test_one_request_with_all_servers_answers_the_same_in_json_and_names_the_model(
-    running: Running, samples: pa.Table, batch: pa.Table
+    running: Running, samples: pa.Table, batch: pa.Table, planned: list[str]
 ) -> None:
-    answer = ask(running, samples, "application/json")
+    answer = ask(running, samples, "application/json", maintenance=planned)
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["model"]["digest"] == running.get("/v1/status")["model"]["digest"]
@@ -119,6 +127,13 @@ def test_samples_after_the_origin_change_nothing(running: Running, samples: pa.T
         ([{"cpu_utilization": 0.5}], {}, 422, "do not fit"),
         ([{"cpu_utilization": 0.5}], {"origin": "2026-01-05T12:00:00"}, 422, "time zone"),
         ([{"cpu_utilization": 0.5}], {"origin": "2026-01-05T12:00:01Z"}, 422, "grid"),
+        ([{"cpu_utilization": 0.5}], {"maintenance": "web1/today"}, 422, "SERVER/START/END"),
+        (
+            [{"cpu_utilization": 0.5}],
+            {"maintenance": "web1/2026-01-05T14:00Z/2026-01-05T12:00Z"},
+            422,
+            "after the start",
+        ),
     ],
 )
 def test_what_cannot_be_forecast_is_refused_with_the_reason(

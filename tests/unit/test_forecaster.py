@@ -171,7 +171,7 @@ def test_a_young_servers_base_is_that_of_its_own_samples(forecaster: Forecaster,
     values = fleet.values[:1].copy()
     values[:, :-300] = np.nan
     late = forecaster.history(replace(fleet.of_servers([0]), values=values), origin)
-    alone = ResidualBase(young.select(forecaster.spec.targets), young.start, 96, forecaster.spec.levels)
+    alone = ResidualBase(young.select(forecaster.spec.targets), young.start, 96, forecaster.spec.levels, 4)
     expected = alone.at(np.array([0]), np.array([299]))
     np.testing.assert_array_equal(forecaster.inputs(late)["base"].numpy(), expected)
     assert (expected[0, :, :, -1] > expected[0, :, :, 0]).all()

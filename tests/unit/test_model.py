@@ -178,13 +178,13 @@ def test_base_reads_nothing_after_the_origin() -> None:
     changed = values.copy()
     changed[:, 1201:] = 7.0
     rows, ends = np.array([0, 1]), np.array([1200, 1200])
-    before = ResidualBase(values, 0, 96, (0.1, 0.5, 0.9)).at(rows, ends)
-    np.testing.assert_array_equal(before, ResidualBase(changed, 0, 96, (0.1, 0.5, 0.9)).at(rows, ends))
+    before = ResidualBase(values, 0, 96, (0.1, 0.5, 0.9), 8).at(rows, ends)
+    np.testing.assert_array_equal(before, ResidualBase(changed, 0, 96, (0.1, 0.5, 0.9), 8).at(rows, ends))
     assert (np.diff(before, axis=-1) >= 0).all()
 
 
 def plain_base(
-    values: npt.NDArray[np.float32], start: int, horizon: int, shares: tuple[float, ...], row: int, end: int
+    values: npt.NDArray[np.float32], start: int, horizon: int, shares: tuple[float, ...], most: int, row: int, end: int
 ) -> npt.NDArray[np.float32]:
     """The base of one window, by its definition."""
     series, first = forward_fill(values[row].T), (~np.isnan(values[row])).argmax(axis=0)
@@ -193,7 +193,7 @@ def plain_base(
     level = np.median(series[:, np.maximum(np.arange(end - 5, end + 1), 0)], axis=1)
     found, done = [], 0
     for edge in [*(edge for edge in BUCKET_EDGES if edge < horizon), horizon]:
-        leads = np.unique(np.linspace(done + 1, edge, min(8, edge - done)).round().astype(np.int64))
+        leads = np.unique(np.linspace(done + 1, edge, min(most, edge - done)).round().astype(np.int64))
         ends = np.arange(block - edge, max(block - edge - 864, 5), -12)
         spread = np.zeros((len(series), len(shares)), np.float32)
         if len(ends):
@@ -209,9 +209,11 @@ def plain_base(
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1000), steps=st.integers(6, 2000), horizon=st.sampled_from([1, 2, 5, 48, 96, 300]),
-    gaps=st.sampled_from([0.0, 0.2, 0.9]), grain=st.sampled_from([0, 4]),
+    gaps=st.sampled_from([0.0, 0.2, 0.9]), grain=st.sampled_from([0, 4]), most=st.sampled_from([1, 4, 8]),
 )  # fmt: skip
-def test_base_is_its_definition_bit_for_bit(seed: int, steps: int, horizon: int, gaps: float, grain: int) -> None:
+def test_base_is_its_definition_bit_for_bit(
+    seed: int, steps: int, horizon: int, gaps: float, grain: int, most: int
+) -> None:
     generator = np.random.default_rng(seed)
     values = generator.random((3, steps, 3)).astype(np.float32)
     values = np.round(values * grain) / np.float32(grain) if grain else values
@@ -221,9 +223,9 @@ def test_base_is_its_definition_bit_for_bit(seed: int, steps: int, horizon: int,
     values[2, :, 2] = np.nan
     shares, start = (0.02, 0.1, 0.5, 0.9, 0.98), 300 * int(generator.integers(10**6))
     rows, ends = generator.integers(0, 3, 20), generator.integers(0, steps, 20)
-    found = ResidualBase(values, start, horizon, shares).at(rows, ends)
+    found = ResidualBase(values, start, horizon, shares, most).at(rows, ends)
     for one, row, end in zip(found, rows.tolist(), ends.tolist(), strict=True):
-        np.testing.assert_array_equal(one, plain_base(values, start, horizon, shares, row, end))
+        np.testing.assert_array_equal(one, plain_base(values, start, horizon, shares, most, row, end))
 
 
 def test_a_saved_bundle_loads_bit_for_bit(tmp_path: Path) -> None:

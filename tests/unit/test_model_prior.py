@@ -28,7 +28,7 @@ def test_a_server_of_an_hour_has_its_profiles_band_and_it_holds_what_it_says(fit
     width = spread[:, :, 0, 2] - spread[:, :, 0, 0]
     assert (width[0] > 3 * width[1]).all()
     values = walks(200, 12 + HORIZON, 0.1, 2)
-    base = YoungBase(ResidualBase(values, 0, HORIZON, LEVELS), fitted.of(("database",) * 200, METRIC, HORIZON))
+    base = YoungBase(ResidualBase(values, 0, HORIZON, LEVELS, 8), fitted.of(("database",) * 200, METRIC, HORIZON))
     found = base.at(np.arange(200), np.full(200, 11))
     truth = values[:, 12:]
     inside = (truth >= found[..., 0]) & (truth <= found[..., 2])
@@ -44,7 +44,7 @@ def test_a_profile_that_training_did_not_see_has_the_fleets_band(fitted):
 def test_an_old_server_has_its_own_band_alone(fitted):
     steps = OWN_STEPS + 2 * HORIZON
     values = walks(3, steps, 0.02, 3)
-    own = ResidualBase(values, 0, HORIZON, LEVELS)
+    own = ResidualBase(values, 0, HORIZON, LEVELS, 8)
     young = YoungBase(own, fitted.of(("database",) * 3, METRIC, HORIZON))
     rows, ends = np.arange(3), np.full(3, steps - 1)
     np.testing.assert_array_equal(young.at(rows, ends), own.at(rows, ends))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.errors import BundleError, IncompatibleError
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.model.bundle import Bundle
@@ -123,14 +124,22 @@ def test_callers_with_the_same_server_name_share_a_run_and_get_their_own_numbers
     tables = [samples("web1", 1), samples("web1", 2), samples("db1", 3)]
     windows = [Window(table, ORIGIN, late) for table in tables]
     earlier = Window(tables[0], ORIGIN - timedelta(hours=1), late)
-    together = forecast_windows(forecaster, [*windows, earlier])
-    for window, found in zip([*windows, earlier], together, strict=True):
+    plan = [{"server": "web1", "start": ORIGIN - timedelta(hours=2), "end": ORIGIN + timedelta(hours=6)}]
+    planned = Window(tables[0], ORIGIN, late, pa.Table.from_pylist(plan, MAINTENANCE))
+    asked = [*windows, earlier, planned]
+    together = forecast_windows(forecaster, asked)
+    for window, found in zip(asked, together, strict=True):
         (alone,) = forecast_windows(forecaster, [window])
         assert isinstance(found, WindowForecast)
         assert isinstance(alone, WindowForecast)
         assert (found.forecast.servers, found.forecast.origin) == (alone.forecast.servers, window.origin)
         np.testing.assert_allclose(found.forecast.quantiles, alone.forecast.quantiles, atol=1e-6)
         assert found.model.digest == forecaster.manifest.weights_sha256
+    whole, own = together[0], together[-1]
+    assert isinstance(whole, WindowForecast)
+    assert isinstance(own, WindowForecast)
+    assert (whole.batch, own.batch) == (3, 1)
+    assert not np.array_equal(whole.forecast.quantiles, own.forecast.quantiles)
 
 
 def test_a_bad_window_and_one_that_nobody_waits_for_do_not_harm_the_others() -> None:

@@ -164,7 +164,13 @@ def test_batches_from_disk_are_those_of_the_service(tiny_dataset: Path, preset: 
     fleet = fleet_in_order(plan)
     base = None
     if plan.network.head == "floor":
-        base = ResidualBase(fleet.select(plan.window.targets), fleet.start, plan.window.horizon, plan.window.levels)
+        base = ResidualBase(
+            fleet.select(plan.window.targets),
+            fleet.start,
+            plan.window.horizon,
+            plan.window.levels,
+            plan.window.floor_leads,
+        )
     batcher = WindowBatcher(fleet, plan.window, base)
     rows, ends = training.windows.at(training.indices()[: plan.batch_size])
     inputs, truth = training.batcher.batch(rows, ends)

@@ -202,6 +202,20 @@ def test_the_compiled_form_gives_the_librarys_numbers(preset: str, size: int, sh
         torch.testing.assert_close(ours(batch, shared=shared)["prediction"], wanted, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("preset", ["default", "tiny"])
+def test_a_window_has_the_same_numbers_alone_and_among_others_in_the_compiled_form(preset: str) -> None:
+    config = config_of(preset)
+    network = build_transformer(config)
+    library(network, trained=True)
+    network.freeze()
+    kernel = NativePredictor(network, config.encoder_tokens + config.decoder_tokens)
+    batch = batch_of(config, 37, 5)
+    together = kernel(batch, 5)
+    for row in (0, 17, 36):
+        alone = kernel({name: tensor[row : row + 1] for name, tensor in batch.items()}, 5)
+        torch.testing.assert_close(alone[0], together[row], atol=0, rtol=0)
+
+
 def test_extreme_inputs_stay_finite_in_the_compiled_form() -> None:
     config = config_of("tiny")
     ours = build_transformer(config)

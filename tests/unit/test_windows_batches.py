@@ -36,7 +36,7 @@ def fleet_of(seed: int, steps: int = 900, servers: int = 3, gaps: float = 0.1) -
 
 
 def batcher_of(fleet: FleetArrays, spec: WindowSpec = SPEC) -> WindowBatcher:
-    base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels)
+    base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels, spec.floor_leads)
     return WindowBatcher(fleet, spec, base)
 
 
@@ -86,7 +86,7 @@ def test_tensors_are_those_made_plainly_bit_for_bit(spec: WindowSpec, seed: int,
     fleet = replace(fleet, maintenance=maintenance, timezone="America/New_York")
     base = None
     if spec.floor_inputs:
-        base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels)
+        base = ResidualBase(fleet.select(spec.targets), fleet.start, spec.horizon, spec.levels, spec.floor_leads)
     rows, ends = generator.integers(0, 3, 20), generator.integers(0, steps - spec.horizon - 1, 20)
     ours, plain = WindowBatcher(fleet, spec, base), PlainBatcher(fleet, spec, base)
     found = {**ours.inputs(rows, ends), "truth": ours.truth(rows, ends)}

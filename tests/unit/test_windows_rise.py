@@ -26,7 +26,7 @@ def anchor(name: str, series: npt.NDArray[np.floating], end: int) -> npt.NDArray
     """What the anchor says of the steps after `end`, [step]."""
     values = series.astype(np.float32)[None, :, None]
     fleet = FleetArrays(("a",), ("database",), SPEC.targets, MONDAY, values, MAINTENANCE.empty_table())
-    batcher = WindowBatcher(fleet, SPEC, ResidualBase(values, MONDAY, SPEC.horizon, SPEC.levels))
+    batcher = WindowBatcher(fleet, SPEC, ResidualBase(values, MONDAY, SPEC.horizon, SPEC.levels, SPEC.floor_leads))
     found = batcher.inputs(np.array([0]), np.array([end]))["anchors"][0, :, 0, ANCHORS.index(name)]
     return np.asarray(found.numpy(), np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import logging
 from pathlib import Path
@@ -31,6 +32,9 @@ class _Inputs(ctypes.Structure):
 class NativePredictor:
     """A network's weights at the time of making, with a kernel for its sizes.
 
+    A window has the same numbers whatever others are in its batch: the kernel works on each by itself, and what depends
+    on the static variables, whose matrix products PyTorch orders by the size of the batch, is worked out in float64.
+
     Raises `CompileError` when the kernel does not cover the network, cannot be compiled or is not the network's.
     """
 
@@ -49,13 +53,13 @@ class NativePredictor:
         with torch.no_grad():
             self.encoder = network.collapsed(network.encoder_variable_selection, merge=True)
             self.decoder = network.collapsed(network.decoder_variable_selection, merge=True)
+        self.double = copy.deepcopy(network).double()
+        self.double.freeze()
 
     @torch.inference_mode()
     def __call__(self, x: dict[str, Tensor], shared: int = 0) -> Tensor:
         """Raw output [batch, decoder steps, outputs] of full windows; arguments as the network's `forward`."""
         options = self.network.hparams
-        static, _ = self.network.static_embedding(x)
-        context = self.network.static_context_variable_selection(static)
         columns = [
             [options.x_reals.index(name) for name in names]
             for names in (options.time_varying_reals_encoder, options.time_varying_reals_decoder)
@@ -64,16 +68,11 @@ class NativePredictor:
         size, past, ahead = len(encoder), encoder.shape[1], decoder.shape[1]
         if past + ahead > self.steps:
             raise ValueError(f"{past} + {ahead} steps are more than {self.steps}")
-        enrichment = self.network.static_enrichment
         tensors = {
             "encoder": encoder,
             "decoder": decoder,
             "codes": self._codes(x),
-            "encoder_context": _context(self.encoder, context),
-            "decoder_context": _context(self.decoder, context),
-            "enrichment": enrichment.context(self.network.static_context_enrichment(static)) + enrichment.fc1.bias,
-            "hidden": self.network.static_context_initial_hidden_lstm(static),
-            "cell": self.network.static_context_initial_cell_lstm(static),
+            **self._contexts(x),
             "encoder_known": _known(self.encoder, encoder, shared),
             "decoder_known": _known(self.decoder, decoder, shared),
         }
@@ -86,6 +85,21 @@ class NativePredictor:
             _pointer(memory), _pointer(found),
         )  # fmt: skip
         return torch.from_numpy(found)
+
+    def _contexts(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the static variables of each window give: inputs of the selections, of the enrichment and the LSTM."""
+        network = self.double
+        static, _ = network.static_embedding({**x, "encoder_cont": x["encoder_cont"][:, :1].double()})
+        context = network.static_context_variable_selection(static)
+        enrichment = network.static_enrichment
+        found = {
+            "encoder_context": _context(network.collapsed(network.encoder_variable_selection, merge=True), context),
+            "decoder_context": _context(network.collapsed(network.decoder_variable_selection, merge=True), context),
+            "enrichment": enrichment.context(network.static_context_enrichment(static)) + enrichment.fc1.bias,
+            "hidden": network.static_context_initial_hidden_lstm(static),
+            "cell": network.static_context_initial_cell_lstm(static),
+        }
+        return {name: tensor.float() for name, tensor in found.items()}
 
     def _codes(self, x: dict[str, Tensor]) -> Tensor:
         words = self.network.hparams.time_varying_categoricals_encoder
