@@ -9,28 +9,60 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/bin"))
 
 
+@dataclass
+class Postgres:
+    """A started server: its SQLAlchemy URL, and how it is controlled."""
+
+    url: str
+    control: list[Any]
+    options: list[Any]
+    common: dict[str, Any]
+
+    def start(self) -> None:
+        """Start, and return when it takes connections."""
+        subprocess.run([*self.control, *self.options, "start"], check=True, **self.common)
+
+    def stop(self) -> None:
+        """End as by a crash: connections are cut, nothing is flushed."""
+        subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, **self.common)
+
+
 @contextmanager
 def server() -> Iterator[str]:
-    """The SQLAlchemy URL of an empty database; PostgreSQL does not run as root, so root lends it its own user."""
+    """The SQLAlchemy URL of an empty database."""
+    with running() as postgres:
+        yield postgres.url
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server with an empty database; PostgreSQL does not run as root, so root lends it its own user."""
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="fc-pg-", dir="/tmp"))  # a socket's path must be short
     if user is not None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     data = folder / "data"
-    common = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    common: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        subprocess.run([BIN / "initdb", "-D", data, "-U", "fleetcast", "-A", "trust", "-N"], check=True, **common)  # type: ignore[call-overload]
-        control = [BIN / "pg_ctl", "-D", data, "-w"]
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-        subprocess.run([*control, "-o", options, "-l", folder / "log", "start"], check=True, **common)  # type: ignore[call-overload]
+        subprocess.run([BIN / "initdb", "-D", data, "-U", "fleetcast", "-A", "trust", "-N"], check=True, **common)
+        settings = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+        postgres = Postgres(
+            f"postgresql+psycopg://fleetcast@/postgres?host={folder}",
+            [BIN / "pg_ctl", "-D", data, "-w"],
+            ["-o", settings, "-l", folder / "log"],
+            common,
+        )
+        postgres.start()
         try:
-            yield f"postgresql+psycopg://fleetcast@/postgres?host={folder}"
+            yield postgres
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, **common)  # type: ignore[call-overload]
+            postgres.stop()
     finally:
         shutil.rmtree(folder)

@@ -22,6 +22,7 @@ from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
 from fleetcast.store.samples import read_samples
 from serve_app.processes import descendants, end
+from tests import postgres
 from tests.prometheus import free_port
 from tests.waiting import wait_for
 
@@ -95,7 +96,12 @@ class Service:
 
 @contextmanager
 def service_in(folder: Path) -> Iterator[Service]:
-    database = f"sqlite:///{folder / 'fleetcast.db'}"
+    with service_on(f"sqlite:///{folder / 'fleetcast.db'}") as service:
+        yield service
+
+
+@contextmanager
+def service_on(database: str) -> Iterator[Service]:
     store = open_store(database)
     with store.session() as session:
         key = create_key(session, "writer", ["read", "write"], datetime.now(UTC))
@@ -185,6 +191,25 @@ def test_the_history_and_then_the_whole_service_are_killed_while_samples_flow(tm
         )  # fmt: skip
         assert shown.status_code == 200, "the samples of before the kills are served again"
     check(writer, service.database)
+
+
+def test_the_database_crashes_and_comes_back_while_samples_flow() -> None:
+    with postgres.running() as database:
+        with service_on(database.url) as service:
+            writer = Writer(service)
+            writer.start()
+            try:
+                writer.wait_for(20)
+                database.stop()
+                wait_for(lambda: 503 in writer.refusals, "a refusal", PATIENCE_S)
+                before = len(writer.acknowledged)
+                time.sleep(2.0)
+                assert len(writer.acknowledged) == before, "nothing is acknowledged without a database"
+                database.start()
+                writer.wait_for(20)
+            finally:
+                writer.finish()
+        check(writer, database.url)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")

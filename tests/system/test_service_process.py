@@ -21,13 +21,14 @@ import pytest
 
 from fleetcast.operate import locks
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK
-from serve_app.processes import descendants, is_alive
+from serve_app.processes import descendants, end, is_alive
 from tests import waiting
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240.0
+KEY = r"fc_[A-Za-z0-9_-]{43}"
 wait_for = partial(waiting.wait_for, patience_s=PATIENCE_S)
 
 
@@ -39,23 +40,40 @@ class Running:
     home: Path
     output: Path
     address: str
+    key: str = ""
 
     def printed(self) -> str:
         return self.output.read_text()
 
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
 
 @pytest.fixture(scope="module")
 def running(tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("process")
+    found = start(tmp_path_factory.mktemp("process"), tiny_bundle, tiny_dataset)
+    match = re.search(KEY, found.printed())
+    assert match is not None
+    found.key = match.group()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def start(folder: Path, bundle: Path, dataset: Path) -> Running:
+    """A service of the home in `folder` that is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "serve_app", "--model", str(tiny_bundle), "--feed", str(tiny_dataset)),
+        *(sys.executable, "-m", "serve_app", "--model", str(bundle), "--feed", str(dataset)),
         *("--home", str(folder / "home"), "--port", str(port), "--speed", "60"),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLEETCAST_", "RAY_"))}
-    output = folder / "output.txt"
+    output = folder / f"output-{port}.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -64,24 +82,26 @@ def running(tiny_bundle: Path, tiny_dataset: Path, tmp_path_factory: pytest.Temp
     try:
         wait_for(lambda: "Ctrl-C" in found.printed() or process.poll() is not None, "a running service")
         assert process.poll() is None, found.printed()
-        yield found
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+    except BaseException:
+        found.stop()
+        raise
+    return found
 
 
-def replica(service: int, deployment: str) -> int | None:
+def process_of(service: int, title: str) -> int | None:
+    """The service's process with this in its title."""
     for pid in descendants(service):
-        if f"ServeReplica:fleetcast:{deployment}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if title.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     return None
 
 
+def replica(service: int, deployment: str) -> int | None:
+    return process_of(service, f"ServeReplica:fleetcast:{deployment}")
+
+
 def client_of(running: Running) -> httpx.Client:
-    match = re.search(r"fc_[A-Za-z0-9_-]{43}", running.printed())
-    assert match is not None
-    headers = {"Authorization": f"Bearer {match.group()}"}
+    headers = {"Authorization": f"Bearer {running.key}"}
     return httpx.Client(base_url=running.address, headers=headers, timeout=40.0, trust_env=False)
 
 
@@ -99,7 +119,11 @@ def wait_for_new_forecasts(client: httpx.Client) -> None:
 
 
 def _status(client: httpx.Client) -> Any:
-    answer = client.get("/v1/status")
+    """The status; None while nobody listens or a part is away."""
+    try:
+        answer = client.get("/v1/status")
+    except httpx.TransportError:
+        return None
     assert answer.status_code in {200, 503}, answer.text
     return answer.json() if answer.status_code == 200 else None
 
@@ -112,7 +136,7 @@ def test_it_is_ready_says_where_it_is_and_shows_the_key_once(running: Running) -
     assert holder.pid == running.process.pid
     assert httpx.get(f"{running.address}/readyz", trust_env=False).status_code == 200
     assert running.address in running.printed()
-    assert len(re.findall(r"fc_[A-Za-z0-9_-]{43}", running.printed())) == 1
+    assert len(re.findall(KEY, running.printed())) == 1
 
 
 JOIN = """
@@ -225,6 +249,41 @@ def test_forecasts_are_back_after_a_replica_was_killed(running: Running, deploym
     os.kill(victim, signal.SIGKILL)
     with client_of(running) as client:
         wait_for_new_forecasts(client)
+
+
+@pytest.mark.parametrize("title", ["ServeController", "ProxyActor"])
+def test_forecasts_are_back_after_a_part_of_serve_was_killed(running: Running, title: str) -> None:
+    victim = process_of(running.process.pid, title)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    with client_of(running) as client:
+        wait_for_new_forecasts(client)
+    wait_for(lambda: process_of(running.process.pid, title) not in {None, victim}, f"another {title}")
+
+
+def test_the_whole_service_is_killed_and_serves_what_it_had_acknowledged_and_forecast(
+    running: Running, tiny_bundle: Path, tiny_dataset: Path
+) -> None:
+    with client_of(running) as client:
+        now = datetime.fromisoformat(client.get("/v1/status").json()["clock"]["now"])
+        moment = datetime.fromtimestamp(int(now.timestamp()) // 300 * 300 - 300, UTC)
+        row = {"server": "ppdb8888", "timestamp": moment.isoformat(), "cpu_utilization": 0.4375}
+        forecast = client.get("/v1/forecasts", params={"at": now.isoformat(), "limit": 1}).json()
+        answer = client.post("/v1/samples", json={"samples": [row]})
+        below = descendants(running.process.pid)
+        for pid in {running.process.pid, *below}:
+            os.kill(pid, signal.SIGKILL)
+        assert answer.json()["accepted"] == 1
+    running.process.wait(30)
+    end(below, 20.0)
+
+    again = start(running.home.parent, tiny_bundle, tiny_dataset)
+    running.process, running.output, running.address = again.process, again.output, again.address
+    with client_of(running) as client:
+        wait_for_new_forecasts(client)
+        found = client.get("/v1/servers/ppdb8888/history", params={"hours": 80}).json()
+        assert [value for value in found["metrics"]["cpu_utilization"] if value is not None] == [0.4375]
+        assert client.get("/v1/forecasts", params={"at": now.isoformat(), "limit": 1}).json() == forecast
 
 
 def test_ctrl_c_ends_every_process_and_leaves_the_home_free(running: Running) -> None:
