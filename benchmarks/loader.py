@@ -23,6 +23,7 @@ import torch
 
 from benchmarks._report import finish, is_quick
 from benchmarks._stock import dataset_of
+from benchmarks.accuracy.__main__ import small_fleet
 from fleetcast.dataset.reader import Dataset
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.shards import simulate_dataset
@@ -45,11 +46,14 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     keep_freed_memory()
-    servers, hours, samples, rounds, peers = (9, 240, 256, 1, 1) if quick else (300, 720, 16_384, 5, 8)
+    servers, hours, samples, rounds, peers = (7, 240, 256, 1, 1) if quick else (300, 720, 16_384, 5, 8)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        spec = FleetSpec(servers=servers, hours=hours, seed=7)
-        simulate_dataset(spec, data, progress=False, ray_settings=RaySettings(num_cpus=2))
+        if quick:
+            small_fleet(data, hours)
+        else:
+            spec = FleetSpec(servers=servers, hours=hours, seed=7)
+            simulate_dataset(spec, data, progress=False, ray_settings=RaySettings(num_cpus=2))
         loaders: dict[str, Any] = {name: loader_of(data, preset, samples) for name, preset in PRESETS.items()}
         loaders["peer"] = peer_of(data, peers)
         speeds: dict[str, list[float]] = {name: [] for name in loaders}

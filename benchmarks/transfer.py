@@ -27,6 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks._report import finish, parser_of
+from benchmarks.accuracy.__main__ import small_fleet
+from benchmarks.accuracy.training import train_one
+from benchmarks.accuracy.variants import CATALOGUE
 from fleetcast.contract.vocabulary import STEPS_PER_HOUR
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import IncompatibleError
@@ -35,13 +38,10 @@ from fleetcast.evaluation.metrics import geometric_mean, pinball
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE
 from fleetcast.model.floor import residual_floor
-from fleetcast.runtime import connect, disconnect
-from fleetcast.settings import RaySettings
-from fleetcast.simulate.shards import simulate_dataset
 from fleetcast.simulate.simulator import simulate
 from fleetcast.simulate.spec import FleetSpec, spec_of_source
 from fleetcast.training.options import TrainOptions
-from fleetcast.training.run import train
+from fleetcast.training.plan import make_plan
 from fleetcast.windows.arrays import FleetArrays, arrays_from_table, arrays_of_some
 
 HISTORIES: dict[str, int | None] = {"1 h": 1, "6 h": 6, "12 h": 12, "18 h": 18, "24 h": 24, "48 h": 48, "full": None}
@@ -86,16 +86,11 @@ def main() -> None:
 def tiny() -> Iterator[tuple[Path, str]]:
     """A tiny model and the small fleet that it was trained on."""
     with tempfile.TemporaryDirectory(prefix="fleetcast-benchmark-") as folder:
-        connect(RaySettings(num_cpus=2), log_to_driver=False)
-        try:
-            data = str(Path(folder) / "data")
-            simulate_dataset(FleetSpec(servers=9, hours=120, seed=7), data, progress=False)
-            options = TrainOptions(
-                data=data, models=folder, run="tiny", preset="tiny", workers=1, holdout=timedelta(hours=32), epochs=1
-            )
-            yield train(options, lambda message: None), data
-        finally:
-            disconnect()
+        data = small_fleet(Path(folder) / "data", 120.0)
+        options = TrainOptions(data=data, models=folder, preset="tiny", holdout=timedelta(hours=32), epochs=1)
+        bundle = Path(folder) / "tiny"
+        train_one(make_plan(options, Dataset.open(data).manifest), CATALOGUE[0]).save(bundle)
+        yield bundle, data
 
 
 def run(bundle: Path, data: str) -> dict[str, object]:
