@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
@@ -20,6 +21,7 @@ from serve_app.services import Services, ask
 logger = logging.getLogger("ray.serve")
 
 FIRST_MESSAGE_S = 10.0
+CLOSE_S = 5.0  # a client that reads nothing does not see that it is closed either
 POLICY_VIOLATION, TRY_AGAIN = 1008, 1013
 
 router = APIRouter()
@@ -90,11 +92,12 @@ async def _send_until_gone(socket: WebSocket, client: Client, missed: list[Strea
     slow = asyncio.create_task(client.behind.wait())
     tasks = {sending, closing, slow}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    if slow.done() and socket.application_state is WebSocketState.CONNECTED:
-        await socket.close(TRY_AGAIN, "too slow: connect again")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if client.behind.is_set() and socket.application_state is WebSocketState.CONNECTED:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(socket.close(TRY_AGAIN, "too slow: connect again"), CLOSE_S)
 
 
 async def _send(socket: WebSocket, client: Client, missed: list[StreamMessage], after: int | None) -> None:
