@@ -69,6 +69,7 @@ class AlertSettings(BaseModel):
     allow_private: list[str] = Field(
         default_factory=list, description="networks (10.0.0.0/8) that notifications may go to though not public"
     )
+    ca_file: Path | None = Field(None, description="certificates trusted besides the system's for what is sent")
     timeout_s: float = Field(10.0, gt=0, description="for one attempt to deliver a notification")
     give_up_s: float = Field(3 * 86_400.0, gt=0, description="a notification not delivered for so long has failed")
     longest_silence_h: float = Field(24.0 * 31, gt=0, description="a silence ends after at most so long")

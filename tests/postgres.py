@@ -26,7 +26,7 @@ def server() -> Iterator[str]:
     try:
         subprocess.run([BIN / "initdb", "-D", data, "-U", "fleetcast", "-A", "trust", "-N"], check=True, **common)  # type: ignore[call-overload]
         control = [BIN / "pg_ctl", "-D", data, "-w"]
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+        options = f"-c fsync=off -c listen_addresses='' -c unix_socket_directories={folder}"
         subprocess.run([*control, "-o", options, "-l", folder / "log", "start"], check=True, **common)  # type: ignore[call-overload]
         try:
             yield f"postgresql+psycopg://fleetcast@/postgres?host={folder}"

@@ -266,6 +266,7 @@ class NotificationTable(Base):
     text: Mapped[str]
     facts: Mapped[dict[str, Any]]
     attempts: Mapped[int]
+    first_tried_at: Mapped[datetime | None]
     next_at: Mapped[datetime | None]
     claim: Mapped[str | None]
     claimed_until: Mapped[datetime | None]

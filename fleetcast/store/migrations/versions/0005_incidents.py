@@ -78,6 +78,7 @@ def _make_outbox() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("first_tried_at", _WHEN, nullable=True),
         sa.Column("next_at", _WHEN, nullable=True),
         sa.Column("claim", sa.Text(), nullable=True),
         sa.Column("claimed_until", _WHEN, nullable=True),
