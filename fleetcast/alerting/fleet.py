@@ -13,6 +13,7 @@ from fleetcast.errors import UsageError
 
 DEPENDS_ON = "depends_on"
 """A label with this name holds the names of servers upstream, between commas."""
+LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 BUILT_IN = frozenset({"level", "profile", "server", "metric"})
 
 
@@ -37,6 +38,9 @@ class ServerRule(BaseModel):
     @field_validator("labels")
     @classmethod
     def _free_names(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = [name for name in value if not LABEL.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not a label name: letters, digits and _, not a digit first")
         taken = sorted(BUILT_IN & value.keys())
         if taken:
             raise ValueError(f"{', '.join(taken)} is no label but an attribute of every alert: take another name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -414,3 +415,68 @@ def test_only_the_transitions_of_the_state_machine_exist() -> None:
                 with pytest.raises(ConflictError):
                     transition(alert, to, START, "")
                 assert alert.state == state
+
+
+def test_the_ladder_is_climbed_by_time_alone_and_after_a_restart(store: Store) -> None:
+    watch = Watch(store)
+    watch.see(risk("P1"))
+    watch.see(risk("P1"))
+    sent, later = watch.now, AlertEngine(store, SETTINGS, Routing.default())
+    assert later.tick(sent + timedelta(seconds=899)) == []
+    (climbed,) = later.tick(sent + timedelta(seconds=900))
+    assert [step.done for step in climbed.escalation] == [True, False]
+    assert later.tick(sent + timedelta(seconds=901)) == []
+    later.acknowledge(climbed.id, "ann", sent + timedelta(seconds=902))
+    assert AlertEngine(store, SETTINGS, Routing.default()).tick(sent + timedelta(days=1)) == []
+    words = [text.partition(" <- ")[0] for text in watch.texts()]
+    pager = ["PagerDuty: on-call", "phone: on-call", "PagerDuty: senior engineer"]
+    assert words == [*pager, "PagerDuty: on-call", "PagerDuty: senior engineer"]  # told that it is acknowledged
+    assert [n.action for n in watch.received()] == ["trigger"] * 3 + ["acknowledge"] * 2
+
+
+def test_two_engines_that_look_at_once_climb_once(store: Store) -> None:
+    watch = Watch(store)
+    watch.see(risk("P1"))
+    watch.see(risk("P1"))
+    due = watch.now + timedelta(minutes=15)
+    engines = [AlertEngine(store, SETTINGS, Routing.default()) for _ in range(3)]
+    with ThreadPoolExecutor() as pool:
+        climbed = list(pool.map(lambda engine: engine.tick(due), engines))
+    assert sorted(len(found) for found in climbed) == [0, 0, 1]
+
+
+def test_a_silence_holds_an_alert_back_until_it_ends(watch: Watch) -> None:
+    span = (watch.now, watch.now + timedelta(minutes=20))
+    silence = watch.engine.silence(['server="web1"', "level=~P[12]"], span, "ann", "disk swap", watch.now)
+    for _ in range(3):
+        watch.see(risk("P1"), risk("P1", "web2"))
+    alerts = watch.by_server()
+    assert (alerts["web1"].inhibited_by, alerts["web2"].inhibited_by) == (f"silence {silence.id}", None)
+    assert {n.alert_id for n in watch.received()} == {alerts["web2"].id}
+    watch.see(risk("P1"))
+    assert {n.alert_id for n in watch.received()} == {alerts["web1"].id, alerts["web2"].id}
+
+
+def test_a_muted_route_tells_when_its_time_comes_if_the_alert_is_still_open(store: Store) -> None:
+    routing = Routing.parse(
+        "receivers: {log: {channel: log, to: log}}\n"
+        "times: {early: [{times: [{start: '00:00', end: '09:20'}]}]}\n"
+        "route: {name: all, receivers: [log], mute_times: [early]}\n",
+        "test",
+    )
+    engine = AlertEngine(store, SETTINGS, routing)
+    sent = []
+    for number in range(1, 7):
+        engine.observe([risk("P2")], START + number * STEP)
+        (alert,) = engine.list_alerts()
+        sent.append(len(alert.notifications))
+    assert sent == [0, 0, 0, 1, 1, 1]
+
+
+def test_who_was_told_in_shadow_mode_is_told_when_the_route_leaves_it(store: Store) -> None:
+    text = "receivers: {log: {channel: log, to: log}}\nroute: {name: all, receivers: [log], shadow: %s}\n"
+    for number in range(1, 5):
+        routing = Routing.parse(text % ("true" if number < 3 else "false"), "test")
+        AlertEngine(store, SETTINGS, routing).observe([risk("P2")], START + number * STEP)
+    (alert,) = AlertEngine(store, SETTINGS, Routing.default()).list_alerts()
+    assert [note.status for note in alert.notifications] == ["would have sent", "waiting"]
