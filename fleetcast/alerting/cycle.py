@@ -79,9 +79,8 @@ class Cycle:
             by_server[alert.server].append(alert)
         for risk in sorted(risks, key=lambda risk: risk.server):
             labels = self.fleet.labels_of(risk.server)
-            by_server[risk.server] = follow(by_server[risk.server], risk, labels, self.now, self.settings)
+            by_server[risk.server] = follow(self.session, by_server[risk.server], risk, labels, self.now, self.settings)
         alerts = [alert for of_server in by_server.values() for alert in of_server]
-        self.session.add_all(alerts)
         self.session.flush()
         return alerts
 

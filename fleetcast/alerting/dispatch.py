@@ -84,7 +84,8 @@ class Dispatcher:
             with ThreadPoolExecutor(min(AT_ONCE, len(claimed))) as pool:
                 for outcome in pool.map(self._deliver, claimed):
                     outcomes[outcome] += 1
-        return Round(*outcomes, next_at=self._next())
+        sent, retried, failed = outcomes
+        return Round(sent, retried, failed, self._next())
 
     def _claim_due(self) -> list[_Claimed]:
         now = self._now()

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy.orm import object_session
+
 from fleetcast.alerting.views import AlertState
 from fleetcast.errors import ConflictError
 from fleetcast.store.tables import AlertEventTable, AlertTable
@@ -49,7 +51,9 @@ def transition(alert: AlertTable, to: AlertState, at: datetime, detail: str) -> 
 
 def write_down(alert: AlertTable, event: str, at: datetime, detail: str) -> None:
     """Add a line to the timeline, in the caller's transaction."""
-    alert.events.add(AlertEventTable(at=at, event=event, detail=detail))
+    session = object_session(alert)
+    assert session is not None  # alerts are in the transaction from their begin on
+    session.add(AlertEventTable(alert=alert, at=at, event=event, detail=detail))
 
 
 def _begin_episode(alert: AlertTable, at: datetime, again: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleetcast.alerting.located import Located, Place, read_yaml
-from fleetcast.alerting.matchers import Condition, all_match
+from fleetcast.alerting.matchers import Condition, Matcher, all_match
 from fleetcast.alerting.receivers import Receiver
 from fleetcast.alerting.times import TimeInterval
 from fleetcast.alerting.views import AlertLevel, EscalationRow, RoutingRow
@@ -137,7 +137,7 @@ class Routing:
 
     def branches_of(self, attributes: Mapping[str, str]) -> list[Branch]:
         """The routes that an alert takes."""
-        return self._walk(self._file.route, self._root(), ("route",), attributes, 0, [])
+        return self._walk(self._file.route, self._root(), ("route",), attributes, 0, None)
 
     def explain(self, attributes: Mapping[str, str]) -> tuple[list[Step], list[Branch]]:
         """The routes that were looked at, in order, and those taken."""
@@ -191,11 +191,17 @@ class Routing:
         return Branch("", (), "", (), self._shadow, (), ())
 
     def _walk(
-        self, route: Route, parent: Branch, place: Place, attributes: Mapping[str, str], depth: int, steps: list[Step]
+        self,
+        route: Route,
+        parent: Branch,
+        place: Place,
+        attributes: Mapping[str, str],
+        depth: int,
+        steps: list[Step] | None,
     ) -> list[Branch]:
-        failed = [str(matcher) for matcher in route.matchers if not matcher.matches(attributes)]
-        why = f"not {', '.join(failed)}" if failed else ", ".join(map(str, route.matchers)) or "takes all"
-        steps.append(Step(depth, route.name, self._located.line(place), not failed, why))
+        failed = [matcher for matcher in route.matchers if not matcher.matches(attributes)]
+        if steps is not None:
+            steps.append(Step(depth, route.name, self._located.line(place), not failed, _why(route, failed)))
         if failed:
             return []
         own, found = _inherit(route, parent), list[Branch]()
@@ -242,6 +248,12 @@ class Routing:
                     ("receivers", name),
                     f"the route {branch.name!r} sends to it (shadow is false), but it lacks {', '.join(missing)}",
                 )
+
+
+def _why(route: Route, failed: Sequence[Matcher]) -> str:
+    if failed:
+        return f"not {', '.join(map(str, failed))}"
+    return ", ".join(map(str, route.matchers)) or "takes all"
 
 
 def _inherit(route: Route, parent: Branch) -> Branch:

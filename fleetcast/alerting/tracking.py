@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
+
 from fleetcast.alerting.lifecycle import LIVE, transition, write_down
 from fleetcast.alerting.message import describe
 from fleetcast.risk.levels import P2_30M
@@ -54,7 +56,12 @@ def is_held(alert: AlertTable, risk: Risk) -> bool:
 
 
 def follow(
-    alerts: Sequence[AlertTable], risk: Risk, labels: Mapping[str, Any], now: datetime, settings: AlertSettings
+    session: Session,
+    alerts: Sequence[AlertTable],
+    risk: Risk,
+    labels: Mapping[str, Any],
+    now: datetime,
+    settings: AlertSettings,
 ) -> list[AlertTable]:
     """Carry the server's alerts that are not over, or resolved lately, through one cycle.
 
@@ -64,7 +71,7 @@ def follow(
         return list(alerts)
     followed = list(alerts)
     if at_level(risk) and not any(alert.metric == risk.metric for alert in alerts):
-        followed.append(_begin(risk, labels, now))
+        followed.append(_begin(session, risk, labels, now))
     for alert in followed:
         alert.seen_at = now
         if alert.state == "resolved":
@@ -82,7 +89,7 @@ def follow(
     return followed
 
 
-def _begin(risk: Risk, labels: Mapping[str, Any], now: datetime) -> AlertTable:
+def _begin(session: Session, risk: Risk, labels: Mapping[str, Any], now: datetime) -> AlertTable:
     assert risk.metric is not None  # `at_level` says so
     alert = AlertTable(
         key=key_of(risk.server, risk.metric),
@@ -102,6 +109,7 @@ def _begin(risk: Risk, labels: Mapping[str, Any], now: datetime) -> AlertTable:
         dependent=False,
         message=describe(risk),
     )
+    session.add(alert)
     write_down(alert, "pending", now, f"at {risk.level}")
     return alert
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import DateTime as SqlDateTime
-from sqlalchemy.orm import DeclarativeBase, Mapped, WriteOnlyMapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from fleetcast.errors import StoreError
 
@@ -211,8 +211,6 @@ class AlertTable(Base):
     sent_level: Mapped[str | None]  # the most urgent level that was sent
     sent_at: Mapped[datetime | None]
 
-    events: WriteOnlyMapped[AlertEventTable] = relationship()
-
 
 class AlertEventTable(Base):
     """The timeline of an alert."""
@@ -224,6 +222,8 @@ class AlertEventTable(Base):
     at: Mapped[datetime]
     event: Mapped[str]
     detail: Mapped[str]
+
+    alert: Mapped[AlertTable] = relationship()
 
 
 class EscalationTable(Base):
