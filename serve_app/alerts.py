@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from fleetcast.alerting.correlation import Correlator
 from fleetcast.alerting.dispatch import Dispatcher, wall_clock
 from fleetcast.alerting.engine import AlertEngine
 from fleetcast.alerting.fleet import FleetMap
@@ -47,14 +48,19 @@ class Alerts:
             raise ServiceError(f"the delivery of notifications has ended: {self._loop}")
 
     async def observe(
-        self, risks: Sequence[Risk], now: datetime, maintenance: frozenset[str], lease: Lease
+        self,
+        risks: Sequence[Risk],
+        now: datetime,
+        maintenance: frozenset[str],
+        lease: Lease,
+        correlator: Correlator | None = None,
     ) -> list[AlertView]:
         """Take in a cycle's risks; returns the incidents that are live after it.
 
         Raises `LeaseLostError` when another watcher has taken over.
         """
         async with self._one_at_a_time:
-            await asyncio.to_thread(self._engine.observe, risks, now, maintenance, lease)
+            await asyncio.to_thread(self._engine.observe, risks, now, maintenance, lease, correlator)
             self._news.set()
             return await asyncio.to_thread(self._engine.live)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from fleetcast.alerting.actions import forget_sent
+from fleetcast.alerting.correlation import Correlator
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.grouping import find_parents
 from fleetcast.alerting.inhibition import inhibitors, words
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from fleetcast.risk.assess import Risk
 
 
+MOST_SUSPECTED = 10  # incidents a cycle, so that a storm is not held up
+
+
 @dataclass(frozen=True)
 class Cycle:
     """What a cycle works with."""
@@ -40,17 +44,17 @@ class Cycle:
     fleet: FleetMap
     now: datetime
 
-    def run(self, risks: Sequence[Risk], maintenance: frozenset[str], suspects: Mapping[str, str]) -> AlertChanges:
+    def run(self, risks: Sequence[Risk], maintenance: frozenset[str], correlator: Correlator | None) -> AlertChanges:
         """Follow all servers; then see what is over, join, hold back, send and escalate."""
         alerts = self._follow(risks)
         end_mitigations(alerts, self.now)
         over = self._end([alert for alert in alerts if alert.state in LIVE])
         live = [alert for alert in alerts if alert.state in LIVE]
         opened = [alert for alert in live if alert.opened_at == self.now]
-        for alert in opened:
-            alert.suspect = suspects.get(alert.server)
         self._join(opened, [alert for alert in live if alert.opened_at != self.now])
         incidents = incidents_of(live)
+        if correlator is not None:
+            self._suspect([one for one in incidents if one.alert.opened_at == self.now], correlator)
         changed = self._hold_back(incidents, maintenance)
         for alert in opened:
             alert.dependent = alert.parent_id is not None or alert.inhibited_by is not None
@@ -128,6 +132,16 @@ class Cycle:
             elif head.state == "mitigating":
                 transition(alert, "mitigating", self.now, f"with incident {head.id}")
                 alert.mitigating_until = head.mitigating_until
+
+    def _suspect(self, fresh: Sequence[Incident], correlator: Correlator) -> None:
+        """Name the probable upstream of the largest incidents that opened now."""
+        largest = sorted(fresh, key=lambda incident: -len(incident.parts))[:MOST_SUSPECTED]
+        for incident in largest:
+            found = correlator.find([part.server for part in incident.parts])
+            if found is not None:
+                incident.alert.suspect = found.server
+                detail = f"{found.server} by its residuals, {found.strength:.1f} times what chance gives"
+                write_down(incident.alert, "suspect", self.now, detail)
 
     def _hold_back(self, incidents: Sequence[Incident], maintenance: frozenset[str]) -> set[int]:
         """Note what holds each incident back from now on; returns the ids of those where it changed."""

@@ -5,7 +5,7 @@ All that it knows is in the store, so a restart between two cycles changes nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleetcast.alerting import actions, silences
+from fleetcast.alerting.correlation import Correlator
 from fleetcast.alerting.cycle import Cycle, end_mitigations, incidents_of, load_alerts
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.lifecycle import LIVE
@@ -30,8 +31,6 @@ from fleetcast.store.tables import AlertTable, EscalationTable
 if TYPE_CHECKING:
     from fleetcast.risk.assess import Risk
 
-NOBODY: Mapping[str, str] = {}
-
 
 class AlertEngine:
     """Opens, joins, sends, escalates and resolves alerts; people acknowledge, resolve and silence them."""
@@ -46,7 +45,7 @@ class AlertEngine:
         now: datetime,
         maintenance: frozenset[str] = frozenset(),
         lease: Lease | None = None,
-        suspects: Mapping[str, str] = NOBODY,
+        correlator: Correlator | None = None,
     ) -> AlertChanges:
         """One cycle.
 
@@ -55,7 +54,7 @@ class AlertEngine:
             now: the time of the cycle; the same time again changes nothing (a repeat after a crash).
             maintenance: servers in planned maintenance: their alerts are kept and not sent.
             lease: what whoever made the risks must still hold, where one of several does.
-            suspects: the server upstream that residuals point at, by server.
+            correlator: finds the probable upstream of an incident that opens, where samples are at hand.
 
         Raises `StoreError` when `now` lies before the last cycle, `LeaseLostError` when another process took over.
         """
@@ -64,7 +63,7 @@ class AlertEngine:
                 require_lease(session, lease)
             if not begin_cycle(session, ALERTING, now):
                 return AlertChanges(opened=[], resolved=[], escalated=[], updated=[])
-            return Cycle(session, self.settings, self.routing, self.fleet, now).run(risks, maintenance, suspects)
+            return Cycle(session, self.settings, self.routing, self.fleet, now).run(risks, maintenance, correlator)
 
     def tick(self, now: datetime) -> list[AlertView]:
         """What time alone brings: steps of the ladder that are due, mitigations that took too long.
