@@ -48,7 +48,7 @@ class Cycle:
         """Follow all servers; then see what is over, join, hold back, send and escalate."""
         alerts = self._follow(risks)
         end_mitigations(alerts, self.now)
-        over = self._end([alert for alert in alerts if alert.state in LIVE])
+        over = self._end([alert for alert in alerts if alert.state not in OVER])
         live = [alert for alert in alerts if alert.state in LIVE]
         opened = [alert for alert in live if alert.opened_at == self.now]
         self._join(opened, [alert for alert in live if alert.opened_at != self.now])
@@ -88,14 +88,17 @@ class Cycle:
         self.session.flush()
         return alerts
 
-    def _end(self, live: Sequence[AlertTable]) -> list[AlertTable]:
-        """Resolve and expire what is over, and tell so; an incident ends with the last of its alerts."""
+    def _end(self, going: Sequence[AlertTable]) -> list[AlertTable]:
+        """Resolve and expire what is over, and tell so; an incident ends with the last of its alerts.
+
+        Returns the alerts that had opened.
+        """
         parts: dict[int, int] = defaultdict(int)
-        for alert in live:
+        for alert in going:
             if alert.parent_id is not None:
                 parts[alert.parent_id] += 1
         over = []
-        for alert in sorted(live, key=lambda alert: alert.parent_id is None):
+        for alert in sorted(going, key=lambda alert: alert.parent_id is None):
             if not parts[alert.id] and self._ends(alert):
                 over.append(alert)
                 if alert.parent_id is not None:
@@ -104,7 +107,7 @@ class Cycle:
         for incident in ended:
             cancel_ladder(self.session, incident.alert.id)
         send_resolved(self.session, ended, self.now)
-        return over
+        return [alert for alert in over if alert.opened_at is not None]
 
     def _ends(self, alert: AlertTable) -> bool:
         silent = (self.now - alert.seen_at).total_seconds()

@@ -191,6 +191,8 @@ def _claimed(session: Session, row: NotificationTable, now: datetime) -> _Claime
 
 def _reference(session: Session, row: NotificationTable) -> str | None:
     """What the receiver called the first message of the incident."""
+    if row.alert_id is None:
+        return None
     mine = (NotificationTable.alert_id == row.alert_id, NotificationTable.receiver == row.receiver)
     query = select(NotificationTable.reference).where(*mine, NotificationTable.reference.is_not(None))
     return session.scalars(query.order_by(NotificationTable.id).limit(1)).first()

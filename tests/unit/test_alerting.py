@@ -212,6 +212,13 @@ def test_a_server_that_is_gone_ends_its_alert_and_tells_so(watch: Watch) -> None
     assert watch.engine.list_alerts() == [watch.engine.get(alert.id)]
 
 
+def test_a_server_that_is_gone_before_its_alert_opened_leaves_nothing_pending(watch: Watch) -> None:
+    watch.see(risk("P2"))
+    watch.now += timedelta(seconds=SETTINGS.expire_after_s)
+    assert watch.see().resolved == []
+    assert watch.engine.list_alerts("pending") == []
+
+
 def test_while_a_mitigation_runs_nobody_is_told_and_a_failed_one_tells_again(watch: Watch) -> None:
     watch.see(risk("P2"))
     (opened,) = watch.see(risk("P2")).opened
