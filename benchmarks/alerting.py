@@ -53,7 +53,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     finish(
-        report(found, servers, changes) | {"upstream": upstream(*((60, 48.0, 1) if quick else (100, 120.0, 3)))}, quick
+        report(found, servers, changes) | {"upstream": upstream(*((25, 12.0, 1) if quick else (100, 120.0, 3)))}, quick
     )
 
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from fleetcast.alerting.incident import Incident
 from fleetcast.alerting.lifecycle import LIVE, transition
-from fleetcast.alerting.outbox import Incident
 from fleetcast.alerting.sending import cancel_ladder, send_acknowledged, send_resolved
 from fleetcast.alerting.views import AlertState
 from fleetcast.store import audit

@@ -15,9 +15,10 @@ from fleetcast.alerting.actions import forget_sent
 from fleetcast.alerting.correlation import Correlator
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.grouping import find_parents
+from fleetcast.alerting.incident import Incident
 from fleetcast.alerting.inhibition import inhibitors, words
 from fleetcast.alerting.lifecycle import LIVE, OVER, transition, write_down
-from fleetcast.alerting.outbox import Incident, load_told
+from fleetcast.alerting.outbox import load_told
 from fleetcast.alerting.present import views_of
 from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.sending import cancel_ladder, climb, send_level, send_resolved

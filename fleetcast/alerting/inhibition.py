@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from fleetcast.alerting.fleet import FleetMap
-from fleetcast.alerting.outbox import Incident
+from fleetcast.alerting.incident import Incident
 from fleetcast.store.tables import AlertTable
 
 MAINTENANCE = "maintenance"

@@ -5,22 +5,20 @@ In shadow mode a row is final when it is written: it says what would have been s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from fleetcast.alerting.incident import Incident, facts_of
 from fleetcast.alerting.lifecycle import LIVE
 from fleetcast.alerting.views import Action
 from fleetcast.store.tables import AlertTable, NotificationTable
 
 WOULD_HAVE_SENT, WAITING, SENT, FAILED = "would have sent", "waiting", "sent", "failed"
-NAMED_SERVERS, MOST_SERVERS = 10, 200
 FOLLOWED = frozenset({"PagerDuty", "Slack", "webhook"})  # channels that are told of an acknowledgement
-MOST_KEY = 255  # PagerDuty's limit of a deduplication key
 
 Told = dict[int, dict[tuple[str, bool], str]]
 """By incident: the most urgent level of its present episode that a receiver was told, and would have been (True)."""
@@ -38,45 +36,11 @@ class Addressee(Protocol):
         """Who, for people."""
 
 
-class Address(NamedTuple):
+class Contact(NamedTuple):
     """An addressee of an earlier message."""
 
     channel: str
     to: str
-
-
-@dataclass(frozen=True)
-class Incident:
-    """An alert without a parent, the live alerts of its incident (itself among them), and the level of all."""
-
-    alert: AlertTable
-    parts: Sequence[AlertTable]
-    level: str
-
-    @classmethod
-    def of(cls, alert: AlertTable, parts: Sequence[AlertTable]) -> Incident:
-        """The level is the most urgent of the parts that are at their level now; without any, the alert's own."""
-        return cls(alert, parts, min((part.level for part in parts if part.cycles_below == 0), default=alert.level))
-
-    @property
-    def message(self) -> str:
-        """What it is about: the alert that is as urgent as all, and how many servers have it besides."""
-        speaker = self.alert
-        if speaker.level != self.level or speaker.cycles_below:
-            speaker = next((one for one in self.parts if one.level == self.level and not one.cycles_below), speaker)
-        others = sorted({part.server for part in self.parts} - {speaker.server})
-        text = speaker.message
-        if others:
-            named = ", ".join(others[:NAMED_SERVERS]) + (", ..." if len(others) > NAMED_SERVERS else "")
-            text += f"; with it {len(others)} further server{'s' if len(others) > 1 else ''}: {named}"
-        if self.alert.suspect:
-            text += f"; probable upstream: {self.alert.suspect}"
-        return text
-
-
-def incident_key(alert: AlertTable) -> str:
-    """What receivers know the incident by, the same for all its notifications."""
-    return f"fleetcast/{alert.id}/{alert.key}"[:MOST_KEY]
 
 
 def load_told(session: Session, incidents: Collection[AlertTable]) -> Told:
@@ -147,35 +111,11 @@ def tell_those_told(
         .where(AlertTable.id.in_(by_id), row.action == "trigger", row.episode == AlertTable.reopened)
         .order_by(row.id)
     )
-    told: dict[tuple[int, str, bool], Address] = {}
+    told: dict[tuple[int, str, bool], Contact] = {}
     for alert_id, name, channel, to, status in session.execute(query) if by_id else ():
         if channels is None or channel in channels:
-            told[(alert_id, name, status == WOULD_HAVE_SENT)] = Address(channel, to)
+            told[(alert_id, name, status == WOULD_HAVE_SENT)] = Contact(channel, to)
     for (alert_id, name, shadow), receiver in told.items():
         incident = by_id[alert_id]
         occasion = f"{action}/{now.isoformat()}" if action == "acknowledge" else action
         notify(session, incident, action, occasion, {name: receiver}, text(incident), shadow, now)
-
-
-def facts_of(incident: Incident, now: datetime) -> dict[str, Any]:
-    """What notifiers make their messages of, as it was when the message was decided."""
-    alert = incident.alert
-    servers = sorted({part.server for part in incident.parts} | {alert.server})
-    return {
-        "incident": incident_key(alert),
-        "id": alert.id,
-        "state": alert.state,
-        "level": incident.level,
-        "server": alert.server,
-        "profile": alert.profile,
-        "metric": alert.metric,
-        "labels": alert.labels,
-        "servers": servers[:MOST_SERVERS],
-        "server_count": len(servers),
-        "message": incident.message,
-        "p_30m": alert.p_30m,
-        "p_8h": alert.p_8h,
-        "score": alert.score,
-        "opened_at": None if alert.opened_at is None else alert.opened_at.isoformat(),
-        "at": now.isoformat(),
-    }

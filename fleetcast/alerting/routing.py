@@ -12,14 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
-from typing import Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleetcast.alerting.located import Located, Place, read_yaml
-from fleetcast.alerting.matchers import Condition, Matcher, all_match
+from fleetcast.alerting.matchers import Matcher, all_match
 from fleetcast.alerting.receivers import Receiver
-from fleetcast.alerting.times import TimeInterval
+from fleetcast.alerting.routes import EscalationStep, Route, RoutingFile
 from fleetcast.alerting.views import AlertLevel, EscalationRow, RoutingRow
 
 MEANINGS: dict[AlertLevel, str] = {
@@ -28,56 +25,6 @@ MEANINGS: dict[AlertLevel, str] = {
     "P3": "P(incident in 8 h) above 50 %",
     "P4": "below",
 }
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EscalationStep(_Strict):
-    """Tell `to` when nobody has acknowledged `after_s` seconds after the alert was sent."""
-
-    after_s: int = Field(gt=0)
-    to: str
-
-
-class Route(_Strict):
-    """A node of the tree. What is None is the parent's."""
-
-    name: str = Field(min_length=1)
-    matchers: tuple[Condition, ...] = ()
-    goes_on: bool = Field(False, alias="continue")
-    receivers: tuple[str, ...] | None = Field(None, min_length=1)
-    respond_within: str | None = None
-    escalation: tuple[EscalationStep, ...] | None = None
-    shadow: bool | None = Field(None, description="record what would be sent, send nothing")
-    mute_times: tuple[str, ...] = ()
-    active_times: tuple[str, ...] = ()
-    routes: tuple[Route, ...] = ()
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        times = [step.after_s for step in self.escalation or ()]
-        if times != sorted(set(times)):
-            raise ValueError(f"escalation times must ascend, found {times}")
-        return self
-
-
-class Window(_Strict):
-    """Recurring maintenance: alerts that fit are not sent in these times."""
-
-    name: str = Field(min_length=1)
-    matchers: tuple[Condition, ...] = Field(min_length=1)
-    times: tuple[TimeInterval, ...] = Field(min_length=1)
-
-
-class RoutingFile(_Strict):
-    """The YAML file."""
-
-    receivers: dict[str, Receiver]
-    route: Route
-    times: dict[str, tuple[TimeInterval, ...]] = Field(default_factory=dict)
-    maintenance: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from fleetcast.alerting.fleet import attributes_of
+from fleetcast.alerting.incident import Incident
 from fleetcast.alerting.lifecycle import write_down
-from fleetcast.alerting.outbox import FOLLOWED, Incident, Told, notify, tell_those_told
+from fleetcast.alerting.outbox import FOLLOWED, Told, notify, tell_those_told
 from fleetcast.alerting.routing import Branch, Routing
 from fleetcast.store.tables import AlertTable, EscalationTable
 
