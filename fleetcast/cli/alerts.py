@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fleetcast.cli import routes
@@ -53,7 +54,8 @@ def list_all(
     for alert in found:
         opened = "" if alert.opened_at is None else f"{alert.opened_at:%Y-%m-%d %H:%M}"
         part = str(alert.parent_id or "") or (f"+{alert.parts}" if alert.parts else "")
-        table.add_row(str(alert.id), alert.level, alert.state, alert.server, alert.metric, opened, part, alert.message)
+        words = (alert.level, alert.state, alert.server, alert.metric, opened, part, alert.message)
+        table.add_row(str(alert.id), *map(escape, words))
     Console().print(table)
 
 

@@ -161,6 +161,10 @@ def test_a_condition_is_written_as_it_is_read() -> None:
     assert not Matcher.parse('team=~".+"').matches({})
 
 
+def test_an_expression_that_others_take_ages_for_is_matched_at_once() -> None:
+    assert not Matcher.parse('server=~"(a+)+b"').matches({"server": "a" * 200})
+
+
 def test_an_interval_without_days_or_times_is_always() -> None:
     assert TimeInterval().contains(MIDNIGHT)
 
