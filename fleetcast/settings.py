@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -45,11 +45,34 @@ class CostSettings(BaseModel):
 
 
 class AlertSettings(BaseModel):
-    """When an alert opens and closes."""
+    """When an alert opens and closes, what belongs together, who is told."""
 
     open_after_cycles: int = Field(2, ge=1, description="cycles in a row at a level before an alert opens")
     resolve_after_cycles: int = Field(6, ge=1, description="cycles in a row without a level before it resolves")
-    shadow: bool = Field(True, description="record what would be sent, send nothing")
+    cool_down_s: float = Field(3600.0, ge=0, description="an alert that comes back so soon opens again, not anew")
+    expire_after_s: float = Field(86_400.0, gt=0, description="an alert of a server not heard of for so long is over")
+    mitigating_s: float = Field(3600.0, gt=0, description="a mitigation that takes longer counts as failed")
+    group_window_s: float = Field(
+        900.0, ge=0, description="alerts of one cause that open within it are one incident, told once"
+    )
+    group_by: list[str] = Field(
+        default_factory=lambda: ["cell", "metric"],
+        description="alerts with the same of all these (labels, profile, metric) have one cause; empty: none have",
+    )
+    shadow: bool = Field(True, description="for routes that do not say: record what would be sent, send nothing")
+    routing: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
+        None, description="YAML of receivers and routes; None is the one that ships"
+    )
+    fleet: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(
+        None, description="YAML of servers' labels and what they depend on"
+    )
+    allow_private: list[str] = Field(
+        default_factory=list, description="networks (10.0.0.0/8) that notifications may go to though not public"
+    )
+    ca_file: Path | None = Field(None, description="certificates trusted besides the system's for what is sent")
+    timeout_s: float = Field(10.0, gt=0, description="for one attempt to deliver a notification")
+    give_up_s: float = Field(3 * 86_400.0, gt=0, description="a notification not delivered for so long has failed")
+    longest_silence_h: float = Field(24.0 * 31, gt=0, description="a silence ends after at most so long")
 
 
 class ServiceSettings(BaseModel):

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from fleetcast.alerting.correlation import METRICS, STEPS, Correlator
 from fleetcast.clock import Clock
 from fleetcast.errors import LeaseLostError, StoreError
 from fleetcast.forecast.table import ForecastArrays
@@ -134,7 +135,8 @@ class FleetCycle:
         maintenance = frozenset(name for name, held in zip(fleet.servers, planned, strict=True) if held)
         profiles = dict(zip(fleet.servers, fleet.profiles, strict=True))
         try:
-            opened = await self._alerts.observe.remote(risks, self._clock.now(), maintenance, lease)
+            now, correlator = self._clock.now(), _correlator(fleet, risks)
+            opened = await self._alerts.observe.remote(risks, now, maintenance, lease, correlator)
             if opened:
                 await self._remediation.propose.remote(opened, profiles)
         except LeaseLostError:
@@ -143,6 +145,16 @@ class FleetCycle:
             logger.exception("alerts or remediation failed")
             return [f"alerts or remediation failed: {in_words(error)}"]
         return []
+
+
+def _correlator(fleet: FleetArrays, risks: Sequence[Risk]) -> Correlator | None:
+    """The last hours of all servers, in a cycle in which an incident may open."""
+    if all(risk.level == "P4" for risk in risks):
+        return None
+    columns = [column for column, name in enumerate(fleet.metrics) if name in METRICS]
+    if not columns:
+        return None
+    return Correlator(fleet.servers, fleet.values[:, -STEPS:, columns].transpose(2, 0, 1))
 
 
 def _assess(

@@ -19,6 +19,7 @@ from serve_app.hub import Hub
 from serve_app.limits import BodyLimit
 from serve_app.refusals import add_handlers
 from serve_app.routes import (
+    alerts,
     demo,
     documents,
     fleet,
@@ -90,7 +91,7 @@ def make_app(services: Services) -> FastAPI:
 
     app.state.services = services
     app.state.hub = Hub(poll)
-    for group in (fleet, past, on_demand, intake, remote_write, response, demo, metrics):
+    for group in (fleet, past, on_demand, intake, remote_write, alerts, response, demo, metrics):
         app.include_router(group.router, dependencies=[Depends(KEY)])
     for group in (health, stream, documents):
         app.include_router(group.router)

@@ -6,12 +6,12 @@ alert, remediation and cost routes are made of the models of those rooms (`Alert
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from fleetcast.alerting.views import AlertView, RoutingRow
+from fleetcast.alerting.views import AlertView, RoutingRow, SilenceView
 from fleetcast.remediation.views import PlanView
 
 ForecastSource = Literal["model", "fallback", "none"]
@@ -355,6 +355,37 @@ class AlertsAnswer(BaseModel):
 
     items: list[AlertView]
     shadow: bool
+
+
+class SilenceRequest(BaseModel):
+    """Which alerts are not sent and until when: either `ends_at` or `hours` from now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    matchers: list[Annotated[str, Field(max_length=1000)]] = Field(
+        min_length=1, max_length=20, description='all must fit: `server="ppdb0003"`, `team=~"pay.*"`'
+    )
+    starts_at: AwareDatetime | None = Field(None, description="default now")
+    ends_at: AwareDatetime | None = None
+    hours: float | None = Field(None, gt=0, le=24 * 366)
+    comment: str = Field("", max_length=1000)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if (self.ends_at is None) == (self.hours is None):
+            raise ValueError("a silence has an end: give either `ends_at` or `hours`")
+        return self
+
+    @property
+    def span(self) -> timedelta:
+        """How long from now, where `hours` say so."""
+        return timedelta(hours=self.hours or 0.0)
+
+
+class SilencesAnswer(BaseModel):
+    """Silences, the newest first."""
+
+    items: list[SilenceView]
 
 
 class RoutingAnswer(BaseModel):

@@ -12,6 +12,7 @@ from fastapi import Depends
 from ray.serve.exceptions import BackPressureError
 from starlette.requests import HTTPConnection
 
+from fleetcast.alerting.routing import Routing
 from fleetcast.clock import Clock
 from fleetcast.errors import ServiceError
 from fleetcast.store.engine import Store
@@ -45,6 +46,11 @@ class Services:
     def rates(self) -> Rates:
         """How often each key has asked this process."""
         return Rates(self.args.service.requests_per_second, self.args.service.ingress_replicas)
+
+    @cached_property
+    def shadow(self) -> bool:
+        """Whether no route of alerts sends anything."""
+        return Routing.load(self.args.alerts.routing, self.args.alerts.shadow).shadow
 
     @cached_property
     def tally(self) -> Tally:

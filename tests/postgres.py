@@ -52,7 +52,7 @@ def running() -> Iterator[Postgres]:
     common: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
         subprocess.run([BIN / "initdb", "-D", data, "-U", "fleetcast", "-A", "trust", "-N"], check=True, **common)
-        settings = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+        settings = f"-c fsync=off -c listen_addresses='' -c unix_socket_directories={folder}"
         postgres = Postgres(
             f"postgresql+psycopg://fleetcast@/postgres?host={folder}",
             [BIN / "pg_ctl", "-D", data, "-w"],

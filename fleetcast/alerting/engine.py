@@ -1,61 +1,51 @@
-"""The alert engine: takes the risks of a cycle, decides, and writes alerts, timeline and outbox in one transaction.
+"""The alert engine: each method is one transaction that writes alerts, timeline and outbox together.
 
 All that it knows is in the store, so a restart between two cycles changes nothing.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleetcast.alerting.inhibition import inhibitors
-from fleetcast.alerting.lifecycle import LIVE, OVER, transition, write_down
-from fleetcast.alerting.notifiers import LogNotifier, Notifier
-from fleetcast.alerting.outbox import escalate, send_level, send_resolved
+from fleetcast.alerting import actions, silences
+from fleetcast.alerting.correlation import Correlator
+from fleetcast.alerting.cycle import Cycle, end_mitigations, incidents_of, load_alerts
+from fleetcast.alerting.fleet import FleetMap
+from fleetcast.alerting.lifecycle import LIVE
 from fleetcast.alerting.present import views_of
 from fleetcast.alerting.routing import Routing
-from fleetcast.alerting.tracking import follow
-from fleetcast.alerting.views import AlertChanges, AlertState, AlertView
-from fleetcast.errors import NotFoundError, UsageError
+from fleetcast.alerting.sending import climb
+from fleetcast.alerting.views import AlertChanges, AlertState, AlertView, SilenceView
+from fleetcast.errors import NotFoundError
 from fleetcast.settings import AlertSettings
-from fleetcast.store import audit
 from fleetcast.store.cycles import ALERTING, begin_cycle
 from fleetcast.store.engine import Store
 from fleetcast.store.leases import Lease, require_lease
-from fleetcast.store.tables import AlertTable
+from fleetcast.store.tables import AlertTable, EscalationTable
 
 if TYPE_CHECKING:
     from fleetcast.risk.assess import Risk
 
-NOBODY: Mapping[str, Sequence[str]] = {}
-
 
 class AlertEngine:
-    """Opens, routes, escalates and resolves alerts. Raises `UsageError` when asked to leave shadow mode."""
+    """Opens, joins, sends, escalates and resolves alerts; people acknowledge, resolve and silence them."""
 
-    def __init__(
-        self, store: Store, settings: AlertSettings, routing: Routing, notifier: Notifier | None = None
-    ) -> None:
-        if not settings.shadow:
-            raise UsageError(
-                "alerts.shadow is false, but this version has no notifier that sends: "
-                "leave FLEETCAST_ALERTS__SHADOW at true"
-            )
+    def __init__(self, store: Store, settings: AlertSettings, routing: Routing, fleet: FleetMap | None = None) -> None:
         self.store, self.settings, self.routing = store, settings, routing
-        self.notifier: Notifier = notifier or LogNotifier()
+        self.fleet = fleet or FleetMap()
 
     def observe(
         self,
         risks: Sequence[Risk],
         now: datetime,
         maintenance: frozenset[str] = frozenset(),
-        upstreams: Mapping[str, Sequence[str]] = NOBODY,
         lease: Lease | None = None,
+        correlator: Correlator | None = None,
     ) -> AlertChanges:
         """One cycle.
 
@@ -63,8 +53,8 @@ class AlertEngine:
             risks: at most one a server; a server without one keeps its alerts as they are.
             now: the time of the cycle; the same time again changes nothing (a repeat after a crash).
             maintenance: servers in planned maintenance: their alerts are kept and not sent.
-            upstreams: the servers that each server directly depends on.
             lease: what whoever made the risks must still hold, where one of several does.
+            correlator: finds the probable upstream of an incident that opens, where samples are at hand.
 
         Raises `StoreError` when `now` lies before the last cycle, `LeaseLostError` when another process took over.
         """
@@ -73,16 +63,34 @@ class AlertEngine:
                 require_lease(session, lease)
             if not begin_cycle(session, ALERTING, now):
                 return AlertChanges(opened=[], resolved=[], escalated=[], updated=[])
-            alerts = self._follow(session, risks, now)
-            changes = self._decide(session, alerts, now, maintenance, upstreams)
-        self._tell(changes, now)
-        return changes
+            return Cycle(session, self.settings, self.routing, self.fleet, now).run(risks, maintenance, correlator)
+
+    def tick(self, now: datetime) -> list[AlertView]:
+        """What time alone brings: steps of the ladder that are due, mitigations that took too long.
+
+        Returns the incidents that climbed. May be called as often as one likes, by several processes.
+        """
+        if not self._anything_due(now):
+            return []
+        with self.store.session() as session:
+            alerts = load_alerts(session, AlertTable.state.in_(LIVE))
+            end_mitigations(alerts, now)
+            incidents = {incident.alert.id: incident for incident in incidents_of(alerts)}
+            return views_of(session, climb(session, incidents, self.routing, now), self.routing)
 
     def list_alerts(self, state: AlertState | None = None, limit: int = 200) -> list[AlertView]:
         """Alerts in a state, newest first; without a state all but those that expired before they opened."""
-        wanted = AlertTable.state == state if state else AlertTable.state != "expired"
+        told = AlertTable.opened_at.is_not(None) | (AlertTable.state != "expired")
+        shown = AlertTable.state == state if state else told
         with self.store.reading() as session:
-            rows = session.scalars(select(AlertTable).where(wanted).order_by(AlertTable.id.desc()).limit(limit)).all()
+            rows = session.scalars(select(AlertTable).where(shown).order_by(AlertTable.id.desc()).limit(limit)).all()
+            return views_of(session, rows, self.routing)
+
+    def live(self) -> list[AlertView]:
+        """The incidents that are not over, without the further servers of them."""
+        which = AlertTable.state.in_(LIVE) & AlertTable.parent_id.is_(None)
+        with self.store.reading() as session:
+            rows = session.scalars(select(AlertTable).where(which).order_by(AlertTable.id)).all()
             return views_of(session, rows, self.routing)
 
     def get(self, alert_id: int) -> AlertView:
@@ -91,85 +99,60 @@ class AlertEngine:
             return views_of(session, [_row(session, alert_id)], self.routing)[0]
 
     def acknowledge(self, alert_id: int, by: str, now: datetime) -> AlertView:
-        """Somebody takes it: the escalation stops. Raises `NotFoundError`, or `ConflictError` unless it is open."""
-        with self.store.session() as session:
-            alert = _row(session, alert_id)
-            transition(alert, "acknowledged", now, f"by {by}")
-            alert.acknowledged_by, alert.acknowledged_at = by, now
-            audit.record(session, now, by, "acknowledge alert", str(alert_id), alert.key)
-            return views_of(session, [alert], self.routing)[0]
+        """Somebody takes the alert's incident: the escalation stops.
+
+        Raises `NotFoundError`, or `ConflictError` unless it is open.
+        """
+        return self._act(alert_id, lambda session, alert: actions.acknowledge(session, alert, by, now))
 
     def resolve(self, alert_id: int, by: str, now: datetime) -> AlertView:
-        """Somebody says it is over; a risk that stays opens a new alert.
+        """Somebody says that the alert's incident is over; a risk that stays opens it again.
+
+        Raises `NotFoundError`, or `ConflictError` unless it is live.
+        """
+        return self._act(alert_id, lambda session, alert: actions.resolve(session, alert, by, now))
+
+    def mitigate(self, alert_id: int, by: str, now: datetime) -> AlertView:
+        """A remediation of the alert's incident has begun: nobody is told more, until it ends or takes too long.
 
         Raises `NotFoundError`, or `ConflictError` unless it is open or acknowledged.
         """
+        until = now + timedelta(seconds=self.settings.mitigating_s)
+        return self._act(alert_id, lambda session, alert: actions.mitigate(session, alert, by, now, until))
+
+    def mitigation_failed(self, alert_id: int, why: str, now: datetime) -> AlertView:
+        """The remediation did not help: the incident is open again. Raises `NotFoundError`, `ConflictError`."""
+        return self._act(alert_id, lambda session, alert: actions.mitigation_failed(session, alert, why, now))
+
+    def silence(
+        self, matchers: Sequence[str], span: tuple[datetime, datetime], by: str, comment: str, now: datetime
+    ) -> SilenceView:
+        """Silence alerts that fit all matchers. Raises `UsageError`."""
+        longest = timedelta(hours=self.settings.longest_silence_h)
+        with self.store.session() as session:
+            return silences.add_silence(session, matchers, span, by, comment, now, longest)
+
+    def end_silence(self, silence_id: int, by: str, now: datetime) -> SilenceView:
+        """End a silence now. Raises `NotFoundError`, `ConflictError`."""
+        with self.store.session() as session:
+            return silences.end_silence(session, silence_id, by, now)
+
+    def silences(self, now: datetime, ended: bool = False) -> list[SilenceView]:
+        """Silences that are not over, and with `ended` the others too."""
+        with self.store.reading() as session:
+            return silences.list_silences(session, now, ended)
+
+    def _anything_due(self, now: datetime) -> bool:
+        steps = select(EscalationTable.id).where(EscalationTable.state == "waiting", EscalationTable.due_at <= now)
+        late = select(AlertTable.id).where(AlertTable.state == "mitigating", AlertTable.mitigating_until <= now)
+        with self.store.reading() as session:
+            return any(session.execute(query.limit(1)).first() is not None for query in (steps, late))
+
+    def _act(self, alert_id: int, act: Callable[[Session, AlertTable], None]) -> AlertView:
         with self.store.session() as session:
             alert = _row(session, alert_id)
-            transition(alert, "resolved", now, f"by {by}")
-            send_resolved(session, [alert], now)
-            audit.record(session, now, by, "resolve alert", str(alert_id), alert.key)
+            act(session, alert)
             return views_of(session, [alert], self.routing)[0]
-
-    def _follow(self, session: Session, risks: Sequence[Risk], now: datetime) -> list[AlertTable]:
-        """Carry all alerts that are not over through the cycle; returns those and the ones that began."""
-        query = select(AlertTable).where(AlertTable.state.not_in(OVER)).order_by(AlertTable.id).with_for_update()
-        by_server: dict[str, list[AlertTable]] = defaultdict(list)
-        for alert in session.scalars(query):
-            by_server[alert.server].append(alert)
-        for risk in sorted(risks, key=lambda risk: risk.server):
-            by_server[risk.server] = follow(by_server[risk.server], risk, now, self.settings)
-        alerts = [alert for of_server in by_server.values() for alert in of_server]
-        session.add_all(alerts)
-        session.flush()
-        return alerts
-
-    def _decide(
-        self,
-        session: Session,
-        alerts: Sequence[AlertTable],
-        now: datetime,
-        maintenance: frozenset[str],
-        upstreams: Mapping[str, Sequence[str]],
-    ) -> AlertChanges:
-        """What is inhibited, sent, escalated and resolved after all servers have been followed."""
-        live = [alert for alert in alerts if alert.state in LIVE]
-        resolved = [alert for alert in alerts if alert.state == "resolved"]
-        opened = [alert for alert in live if alert.opened_at == now]
-        changed = _inhibit(live, inhibitors(live, maintenance, upstreams), now)
-        for alert in opened:
-            alert.dependent = alert.inhibited_by is not None
-        changed |= {alert.id for alert in live if send_level(alert, self.routing, now)}
-        escalated = [alert for alert in live if escalate(alert, self.routing, now)]
-        send_resolved(session, resolved, now)
-        updated = [alert for alert in live if alert.id in changed and alert.opened_at != now]
-        return AlertChanges(
-            opened=views_of(session, opened, self.routing),
-            resolved=views_of(session, resolved, self.routing),
-            escalated=views_of(session, escalated, self.routing),
-            updated=views_of(session, updated, self.routing),
-        )
-
-    def _tell(self, changes: AlertChanges, now: datetime) -> None:
-        """Hand the cycle's notifications over, after they are in the store."""
-        views = {view.id: view for view in (*changes.opened, *changes.updated, *changes.escalated, *changes.resolved)}
-        for view in views.values():
-            for notification in view.notifications:
-                if notification.at == now:
-                    self.notifier.send(notification)
-
-
-def _inhibit(live: Iterable[AlertTable], causes: Mapping[int, str], now: datetime) -> set[int]:
-    """Note what inhibits each alert from now on; returns the ids of those where it changed."""
-    changed = set()
-    for alert in live:
-        cause = causes.get(alert.id)
-        if cause == alert.inhibited_by:
-            continue
-        write_down(alert, "inhibited" if cause else "released", now, f"by {cause}" if cause else "nothing inhibits it")
-        alert.inhibited_by = cause
-        changed.add(alert.id)
-    return changed
 
 
 def _row(session: Session, alert_id: int) -> AlertTable:

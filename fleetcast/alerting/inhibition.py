@@ -1,75 +1,81 @@
-"""Which live alerts another one explains, so that one page is sent and not five."""
+"""What keeps a live incident from being sent: planned maintenance, a silence, or an incident upstream."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fleetcast.alerting.fleet import FleetMap
+from fleetcast.alerting.incident import Incident
 from fleetcast.store.tables import AlertTable
 
 MAINTENANCE = "maintenance"
+Quiet = Callable[[AlertTable], str | None]
+"""What silences an alert, in words; None when nothing does."""
 
 
 def inhibitors(
-    live: Sequence[AlertTable], maintenance: frozenset[str], upstreams: Mapping[str, Sequence[str]]
+    incidents: Sequence[Incident], maintenance: frozenset[str], fleet: FleetMap, quiet: Quiet
 ) -> dict[int, str]:
-    """What keeps each live alert from being sent, by alert id; alerts that nothing inhibits are not in it.
+    """What holds each live incident back, by id; incidents that nothing holds back are not in it.
 
-    An alert is inhibited by planned maintenance of its server; by an older alert of the same server that is at least
-    as urgent; by a live alert of a server directly upstream. Where upstreams form a ring, its oldest alert goes out.
+    An incident is held back when all its servers are in planned maintenance or silenced, and by an incident of a
+    server directly upstream of its own that is at least as urgent. Where upstreams form a ring, its oldest goes out.
+
+    Args:
+        incidents: all that are live.
+        maintenance: servers in planned maintenance.
+        fleet: who depends on whom.
+        quiet: what silences an alert.
     """
-    explained = _explanations(live, upstreams)
-    found = {alert_id: f"alert {cause.id} of {cause.key}" for alert_id, cause in explained.items()}
-    found.update({alert.id: MAINTENANCE for alert in live if alert.server in maintenance})
+    found = {number: words(cause.alert) for number, cause in _causes(incidents, fleet).items()}
+    for incident in incidents:
+        reasons = [_held(alert, maintenance, quiet) for alert in incident.parts]
+        if all(reasons):
+            found[incident.alert.id] = str(reasons[0])
     return found
 
 
-def _explanations(live: Sequence[AlertTable], upstreams: Mapping[str, Sequence[str]]) -> dict[int, AlertTable]:
-    ordered = sorted(live, key=_age)
-    by_server: dict[str, list[AlertTable]] = defaultdict(list)
-    for alert in ordered:
-        by_server[alert.server].append(alert)
-    causes: dict[int, AlertTable] = {}
-    for alert in ordered:
-        cause = _same_server(alert, by_server[alert.server]) or _upstream(alert, by_server, upstreams)
-        if cause is not None:
-            causes[alert.id] = cause
-    for alert in ordered:
-        if _leads_back(alert, causes):
-            del causes[alert.id]
+def words(incident: AlertTable) -> str:
+    """An incident as what holds others back."""
+    return f"incident {incident.id} of {incident.key}"
+
+
+def _held(alert: AlertTable, maintenance: frozenset[str], quiet: Quiet) -> str | None:
+    return MAINTENANCE if alert.server in maintenance else quiet(alert)
+
+
+def _causes(incidents: Sequence[Incident], fleet: FleetMap) -> dict[int, Incident]:
+    ordered = sorted(incidents, key=_age)
+    on_server: dict[str, list[Incident]] = defaultdict(list)
+    for incident in ordered:
+        for server in {alert.server for alert in incident.parts}:
+            on_server[server].append(incident)
+    causes: dict[int, Incident] = {}
+    for incident in ordered:
+        upstream = [one for name in fleet.upstreams_of(incident.alert.server) for one in on_server.get(name, ())]
+        able = [one for one in upstream if one is not incident and one.level <= incident.level]
+        if able:
+            causes[incident.alert.id] = min(able, key=_age)
+    for incident in ordered:
+        if _leads_back(incident, causes):
+            del causes[incident.alert.id]
     return causes
 
 
-def _same_server(alert: AlertTable, of_server: Sequence[AlertTable]) -> AlertTable | None:
-    return next(
-        (other for other in of_server if _age(other) < _age(alert) and _urgency(other) <= _urgency(alert)), None
-    )
-
-
-def _upstream(
-    alert: AlertTable, by_server: Mapping[str, Sequence[AlertTable]], upstreams: Mapping[str, Sequence[str]]
-) -> AlertTable | None:
-    names = [name for name in upstreams.get(alert.server, ()) if name != alert.server and name in by_server]
-    return min((by_server[name][0] for name in names), key=_age, default=None)
-
-
-def _leads_back(alert: AlertTable, causes: Mapping[int, AlertTable]) -> bool:
-    """Whether following the causes returns to the alert."""
+def _leads_back(incident: Incident, causes: Mapping[int, Incident]) -> bool:
+    """Whether following the causes returns to the incident."""
     seen: set[int] = set()
-    cause = causes.get(alert.id)
-    while cause is not None and cause.id not in seen:
-        if cause.id == alert.id:
+    cause = causes.get(incident.alert.id)
+    while cause is not None and cause.alert.id not in seen:
+        if cause is incident:
             return True
-        seen.add(cause.id)
-        cause = causes.get(cause.id)
+        seen.add(cause.alert.id)
+        cause = causes.get(cause.alert.id)
     return False
 
 
-def _age(alert: AlertTable) -> tuple[float, int]:
+def _age(incident: Incident) -> tuple[float, int]:
     """Sorts older first; live alerts have opened."""
-    return (alert.opened_at.timestamp() if alert.opened_at else float("inf"), alert.id)
-
-
-def _urgency(alert: AlertTable) -> str:
-    """The most urgent of what it is at and what was sent; P1 sorts before P2."""
-    return min(alert.level, alert.sent_level or alert.level)
+    opened = incident.alert.opened_at
+    return (opened.timestamp() if opened else float("inf"), incident.alert.id)

@@ -1,83 +1,121 @@
-"""What is sent to whom and when: the opening or a more urgent level, the ladder of escalation, the resolution.
+"""Notifications as rows of the outbox, written in the transaction that decides them.
 
-Notifications are rows of the outbox, written in the transaction that decides them. In shadow mode, the only mode there
-is so far, a row is final when it is written: it says what would have been sent.
+In shadow mode a row is final when it is written: it says what would have been sent. Else it waits for the dispatcher.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import cast
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleetcast.alerting.lifecycle import write_down
-from fleetcast.alerting.routing import Receiver, Routing
-from fleetcast.alerting.views import AlertLevel
+from fleetcast.alerting.incident import Incident, facts_of
+from fleetcast.alerting.lifecycle import LIVE
+from fleetcast.alerting.views import Action
 from fleetcast.store.tables import AlertTable, NotificationTable
 
-WOULD_HAVE_SENT = "would have sent"
+WOULD_HAVE_SENT, WAITING, SENT, FAILED = "would have sent", "waiting", "sent", "failed"
+FOLLOWED = frozenset({"PagerDuty", "Slack", "webhook"})  # channels that are told of an acknowledgement
+
+Told = dict[int, dict[tuple[str, bool], str]]
+"""By incident: the most urgent level of its present episode that a receiver was told, and would have been (True)."""
 
 
-def send_level(alert: AlertTable, routing: Routing, now: datetime) -> bool:
-    """Send an alert that is at its level and not inhibited, once a level and only when it is more urgent than before.
+class Addressee(Protocol):
+    """Who is told: a receiver of the routing, or one that was told before."""
 
-    The ladder of escalation then counts from `now`. Returns whether it was sent.
-    """
-    level = cast("AlertLevel", alert.level)
-    if alert.inhibited_by is not None or alert.cycles_below > 0:
-        return False
-    if alert.sent_level is not None and level >= alert.sent_level:
-        return False
-    _write(alert, level, routing.receivers_of(level), f"[{level}] {alert.message}", now)
-    alert.sent_level, alert.sent_at, alert.escalated_steps = level, now, 0
-    return True
+    @property
+    def channel(self) -> str:
+        """PagerDuty, Slack, ..."""
+
+    @property
+    def to(self) -> str:
+        """Who, for people."""
 
 
-def escalate(alert: AlertTable, routing: Routing, now: datetime) -> bool:
-    """Take the steps of the ladder that are due for an alert that nobody acknowledged; returns whether there were any.
+class Contact(NamedTuple):
+    """An addressee of an earlier message."""
 
-    While the risk is below, or something else explains the alert, the ladder waits.
-    """
-    if alert.state != "open" or alert.sent_at is None or alert.inhibited_by is not None or alert.cycles_below > 0:
-        return False
-    level = cast("AlertLevel", alert.sent_level)
-    ladder = routing.escalation_of(level)
-    due = [step for step in ladder[alert.escalated_steps :] if alert.sent_at + timedelta(seconds=step[0]) <= now]
-    for after, receiver in due:
-        text = f"[{level}] not acknowledged for {after // 60} min: {alert.message}"
-        _write(alert, f"{level}/{after}", [receiver], text, now)
-        write_down(alert, "escalated", now, f"would have told {receiver.label}")
-    alert.escalated_steps += len(due)
-    return bool(due)
+    channel: str
+    to: str
 
 
-def send_resolved(session: Session, alerts: Iterable[AlertTable], now: datetime) -> None:
-    """Tell everybody who was told of the alerts that they are over."""
-    told = {alert.id: alert for alert in alerts if alert.sent_level is not None}
+def load_told(session: Session, incidents: Collection[AlertTable]) -> Told:
+    """Who was told what of these live incidents."""
+    found: Told = {}
+    row = NotificationTable
     query = (
-        select(NotificationTable.alert_id, NotificationTable.channel, NotificationTable.receiver)
-        .where(NotificationTable.alert_id.in_(told))
-        .distinct()
-        .order_by(NotificationTable.alert_id, NotificationTable.channel, NotificationTable.receiver)
+        select(AlertTable.id, row.receiver, row.status, row.level)
+        .join(AlertTable, AlertTable.id == row.alert_id)
+        .where(AlertTable.state.in_(LIVE), row.action == "trigger", row.episode == AlertTable.reopened)
     )
-    for alert_id, channel, to in session.execute(query):
-        alert = told[alert_id]
-        text = f"[resolved] {alert.key} of {alert.server} ({alert.profile}): the risk has passed"
-        _write(alert, "resolved", [Receiver(channel=channel, to=to)], text, now)
+    any_sent = any(alert.sent_level is not None for alert in incidents)
+    for alert_id, receiver, status, level in session.execute(query) if any_sent else ():
+        levels = found.setdefault(alert_id, {})
+        way = (receiver, status == WOULD_HAVE_SENT)
+        levels[way] = min(level, levels.get(way, level))
+    return found
 
 
-def _write(alert: AlertTable, occasion: str, receivers: Sequence[Receiver], text: str, now: datetime) -> None:
-    for receiver in receivers:
-        alert.notifications.add(
+def notify(
+    session: Session,
+    incident: Incident,
+    action: Action,
+    occasion: str,
+    receivers: Mapping[str, Addressee],
+    text: str,
+    shadow: bool,
+    now: datetime,
+) -> None:
+    """Put a message for each receiver (by name) into the outbox; `occasion` tells it from the incident's others."""
+    facts = facts_of(incident, now)
+    alert = incident.alert
+    for name, receiver in receivers.items():
+        mark = "shadow/" if shadow else ""
+        session.add(
             NotificationTable(
-                key=f"{alert.id}/{occasion}/{receiver.label}",
+                key=f"{mark}{alert.id}.{alert.reopened}/{occasion}/{name}",
+                alert_id=alert.id,
+                episode=alert.reopened,
                 at=now,
+                action=action,
+                level=incident.level,
+                receiver=name,
                 channel=receiver.channel,
-                receiver=receiver.to,
-                status=WOULD_HAVE_SENT,
+                to=receiver.to,
+                status=WOULD_HAVE_SENT if shadow else WAITING,
                 text=text,
+                facts=facts,
+                attempts=0,
             )
         )
+
+
+def tell_those_told(
+    session: Session,
+    incidents: Iterable[Incident],
+    action: Action,
+    text: Callable[[Incident], str],
+    now: datetime,
+    channels: Collection[str] | None = None,
+) -> None:
+    """Tell everybody who was told of the incidents, in shadow where that was; `channels` limits to these."""
+    by_id = {incident.alert.id: incident for incident in incidents if incident.alert.sent_level is not None}
+    row = NotificationTable
+    query = (
+        select(AlertTable.id, row.receiver, row.channel, row.to, row.status)
+        .join(AlertTable, AlertTable.id == row.alert_id)
+        .where(AlertTable.id.in_(by_id), row.action == "trigger", row.episode == AlertTable.reopened)
+        .order_by(row.id)
+    )
+    told: dict[tuple[int, str, bool], Contact] = {}
+    for alert_id, name, channel, to, status in session.execute(query) if by_id else ():
+        if channels is None or channel in channels:
+            told[(alert_id, name, status == WOULD_HAVE_SENT)] = Contact(channel, to)
+    for (alert_id, name, shadow), receiver in told.items():
+        incident = by_id[alert_id]
+        occasion = f"{action}/{now.isoformat()}" if action == "acknowledge" else action
+        notify(session, incident, action, occasion, {name: receiver}, text(incident), shadow, now)

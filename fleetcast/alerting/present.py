@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from fleetcast.alerting.lifecycle import LIVE
 from fleetcast.alerting.routing import Routing
-from fleetcast.alerting.views import AlertLevel, AlertView, EscalationView, NotificationView, TimelineView
-from fleetcast.store.tables import AlertEventTable, AlertTable, NotificationTable
+from fleetcast.alerting.sending import CANCELLED, DONE, branches_of
+from fleetcast.alerting.views import AlertView, EscalationView, NotificationView, TimelineView
+from fleetcast.store.tables import AlertEventTable, AlertTable, EscalationTable, NotificationTable
+
+OWN = frozenset(AlertTable.__table__.columns.keys()) & AlertView.model_fields.keys()
 
 
 def views_of(session: Session, alerts: Sequence[AlertTable], routing: Routing) -> list[AlertView]:
-    """The alerts in their order, each with its timeline and notifications (two queries for all)."""
+    """The alerts in their order, each with its timeline, ladder and notifications (four queries for all)."""
     session.flush()
+    if not alerts:
+        return []
     ids = [alert.id for alert in alerts]
     timelines: dict[int, list[TimelineView]] = defaultdict(list)
     events = select(AlertEventTable).where(AlertEventTable.alert_id.in_(ids)).order_by(AlertEventTable.id)
@@ -26,36 +30,59 @@ def views_of(session: Session, alerts: Sequence[AlertTable], routing: Routing) -
     outbox: dict[int, list[NotificationView]] = defaultdict(list)
     sent = select(NotificationTable).where(NotificationTable.alert_id.in_(ids)).order_by(NotificationTable.id)
     for row in session.scalars(sent):
-        outbox[row.alert_id].append(_notification(row))
-    return [_view(alert, routing, timelines[alert.id], outbox[alert.id]) for alert in alerts]
+        outbox[row.alert_id or 0].append(notification_view(row))
+    ladders: dict[int, list[EscalationTable]] = defaultdict(list)
+    steps = select(EscalationTable).where(EscalationTable.alert_id.in_(ids)).order_by(EscalationTable.id)
+    for step in session.scalars(steps):
+        ladders[step.alert_id].append(step)
+    live = (AlertTable.parent_id.in_(ids), AlertTable.state.in_(LIVE))
+    counts = select(AlertTable.parent_id, func.count()).where(*live).group_by(AlertTable.parent_id)
+    parts = Counter({row[0]: row[1] for row in session.execute(counts)})
+    return [
+        AlertView.model_validate(
+            {name: getattr(alert, name) for name in OWN}
+            | {
+                "parts": parts[alert.id],
+                "route": _receivers(alert, routing),
+                "escalation": _ladder(alert, ladders[alert.id], routing),
+                "timeline": timelines[alert.id],
+                "notifications": outbox[alert.id],
+            }
+        )
+        for alert in alerts
+    ]
 
 
-def _notification(row: NotificationTable) -> NotificationView:
-    return NotificationView(channel=row.channel, to=row.receiver, at=row.at, status=row.status, text=row.text)
-
-
-def _view(
-    alert: AlertTable, routing: Routing, timeline: list[TimelineView], notifications: list[NotificationView]
-) -> AlertView:
-    level = cast("AlertLevel", alert.level)
-    return AlertView.model_validate(
+def notification_view(row: NotificationTable) -> NotificationView:
+    """A message of the outbox."""
+    return NotificationView.model_validate(
         {
-            **{name: getattr(alert, name) for name in AlertView.model_fields if hasattr(alert, name)},
-            "route": [receiver.label for receiver in routing.receivers_of(level)],
-            "escalation": _ladder(alert, routing),
-            "timeline": timeline,
-            "notifications": notifications,
+            **{name: getattr(row, name) for name in ("channel", "to", "at", "status", "text", "action")},
+            **{"attempts": row.attempts, "delivered_at": row.done_at, "error": row.error},
         }
     )
 
 
-def _ladder(alert: AlertTable, routing: Routing) -> list[EscalationView]:
-    """The ladder of the level that was sent, or will be; a step that nobody waits for any more has no due time."""
-    level = cast("AlertLevel", alert.sent_level or alert.level)
-    steps = []
-    for position, (after, receiver) in enumerate(routing.escalation_of(level)):
-        done = position < alert.escalated_steps
-        waits = alert.sent_at is not None and (done or alert.state == "open")
-        due = alert.sent_at + timedelta(seconds=after) if waits and alert.sent_at else None
-        steps.append(EscalationView(after_s=after, to=receiver.label, due_at=due, done=done))
-    return steps
+def _receivers(alert: AlertTable, routing: Routing) -> list[str]:
+    names = [name for branch in branches_of(routing, alert, alert.level) for name in branch.receivers]
+    return list(dict.fromkeys(routing.receivers[name].label for name in names))
+
+
+def _ladder(alert: AlertTable, steps: Sequence[EscalationTable], routing: Routing) -> list[EscalationView]:
+    """The ladder of the level that was sent last, or before it is sent that of its level."""
+    if alert.sent_at is None:
+        waiting = {(s.after_s, s.to) for b in branches_of(routing, alert, alert.level) for s in b.escalation}
+        return [
+            EscalationView(after_s=after, to=routing.receivers[to].label, due_at=None, done=False)
+            for after, to in sorted(waiting)
+        ]
+    return [
+        EscalationView(
+            after_s=step.after_s,
+            to=routing.receivers[step.receiver].label if step.receiver in routing.receivers else step.receiver,
+            due_at=None if step.state == CANCELLED else step.due_at,
+            done=step.state == DONE,
+        )
+        for step in steps
+        if step.level == alert.sent_level and step.due_at > alert.sent_at
+    ]

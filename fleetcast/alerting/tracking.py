@@ -1,16 +1,19 @@
-"""One cycle of one server: which of its alerts begin, open, go on, or are over.
+"""One cycle of one server: which of its alerts begin, open, go on, or are below their level.
 
 An alert is at its level while its metric drives the server's risk at P1-P3. When another metric drives, it still is
 while its own P(8 h) is above the lowest that a level can have, or while an incident is open on the server; it then
 keeps what it said last. So two metrics that take turns neither resolve nor open each other's alerts. Below, it keeps
-its level until it resolves, and shows the probabilities of now.
+its level until it resolves, and shows the probabilities of now. One that resolved within the cool-down is followed
+too: when its metric drives the risk again for as long as a new alert would have to, it opens again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
 
 from fleetcast.alerting.lifecycle import LIVE, transition, write_down
 from fleetcast.alerting.message import describe
@@ -52,14 +55,28 @@ def is_held(alert: AlertTable, risk: Risk) -> bool:
     return own > P2_30M or (risk.open and alert.state in LIVE)
 
 
-def follow(alerts: Sequence[AlertTable], risk: Risk, now: datetime, settings: AlertSettings) -> list[AlertTable]:
-    """Carry the server's alerts that are not over through one cycle; returns them with the one that began, if any."""
+def follow(
+    session: Session,
+    alerts: Sequence[AlertTable],
+    risk: Risk,
+    labels: Mapping[str, Any],
+    now: datetime,
+    settings: AlertSettings,
+) -> list[AlertTable]:
+    """Carry the server's alerts that are not over, or resolved lately, through one cycle.
+
+    Returns them with the one that began, if any.
+    """
     if says_nothing(risk):
         return list(alerts)
     followed = list(alerts)
     if at_level(risk) and not any(alert.metric == risk.metric for alert in alerts):
-        followed.append(_begin(risk, now))
+        followed.append(_begin(session, risk, labels, now))
     for alert in followed:
+        alert.seen_at = now
+        if alert.state == "resolved":
+            _count_resolved(alert, risk, now, settings)
+            continue
         if alert.metric == risk.metric:
             _measure(alert, risk, now)
         if drives(alert, risk):
@@ -68,17 +85,18 @@ def follow(alerts: Sequence[AlertTable], risk: Risk, now: datetime, settings: Al
         elif is_held(alert, risk):
             _count_at_level(alert, now, settings)
         else:
-            _count_below(alert, now, settings)
+            _count_below(alert, now)
     return followed
 
 
-def _begin(risk: Risk, now: datetime) -> AlertTable:
+def _begin(session: Session, risk: Risk, labels: Mapping[str, Any], now: datetime) -> AlertTable:
     assert risk.metric is not None  # `at_level` says so
     alert = AlertTable(
         key=key_of(risk.server, risk.metric),
         server=risk.server,
         profile=risk.profile,
         metric=risk.metric,
+        labels=dict(labels),
         level=risk.level,
         state="pending",
         score=risk.score,
@@ -86,10 +104,12 @@ def _begin(risk: Risk, now: datetime) -> AlertTable:
         cycles_below=0,
         first_seen_at=now,
         updated_at=now,
+        seen_at=now,
+        reopened=0,
         dependent=False,
         message=describe(risk),
-        escalated_steps=0,
     )
+    session.add(alert)
     write_down(alert, "pending", now, f"at {risk.level}")
     return alert
 
@@ -117,10 +137,17 @@ def _count_at_level(alert: AlertTable, now: datetime, settings: AlertSettings) -
         transition(alert, "open", now, f"at {alert.level} for {alert.cycles_at_level} cycles")
 
 
-def _count_below(alert: AlertTable, now: datetime, settings: AlertSettings) -> None:
+def _count_resolved(alert: AlertTable, risk: Risk, now: datetime, settings: AlertSettings) -> None:
+    alert.cycles_at_level = alert.cycles_at_level + 1 if drives(alert, risk) else 0
+    if alert.cycles_at_level and alert.cycles_at_level >= settings.open_after_cycles:
+        alert.cycles_below = 0
+        transition(alert, "open", now, f"again, at {risk.level} for {alert.cycles_at_level} cycles")
+        _measure(alert, risk, now)
+        _say(alert, risk, now)
+
+
+def _count_below(alert: AlertTable, now: datetime) -> None:
     alert.cycles_below += 1
     alert.cycles_at_level = 0
     if alert.state == "pending":
         transition(alert, "expired", now, "the risk passed before the alert opened")
-    elif alert.cycles_below >= settings.resolve_after_cycles:
-        transition(alert, "resolved", now, f"the risk has been below for {alert.cycles_below} cycles")

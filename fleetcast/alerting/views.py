@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-AlertState = Literal["pending", "open", "acknowledged", "resolved", "expired"]
+AlertState = Literal["pending", "open", "acknowledged", "mitigating", "resolved", "expired"]
 AlertLevel = Literal["P1", "P2", "P3", "P4"]
+Action = Literal["trigger", "acknowledge", "resolve", "test"]
 
 
 class _View(BaseModel):
@@ -20,7 +21,7 @@ class EscalationView(_View):
 
     after_s: int = Field(description="seconds after the alert was sent")
     to: str = Field(description="receiver, as `channel: who`")
-    due_at: datetime | None = Field(description="None until the alert has been sent")
+    due_at: datetime | None = Field(description="None until the alert has been sent, and when nobody waits any more")
     done: bool = Field(description="whether the step has been taken")
 
 
@@ -33,13 +34,17 @@ class TimelineView(_View):
 
 
 class NotificationView(_View):
-    """One message of the outbox; `status` is "would have sent" in shadow mode."""
+    """One message of the outbox; `status` is "would have sent" in shadow mode, else waiting, sent or failed."""
 
     channel: str
     to: str
     at: datetime
     status: str
     text: str
+    action: Action = "trigger"
+    attempts: int = 0
+    delivered_at: datetime | None = Field(None, description="when the receiver took it, by the machine's clock")
+    error: str | None = Field(None, description="what the last attempt that failed said")
 
 
 class AlertView(_View):
@@ -47,9 +52,12 @@ class AlertView(_View):
 
     id: int
     key: str = Field(description="deduplication key: server/metric")
+    parent_id: int | None = Field(None, description="the incident that it is part of; None: it is the incident")
+    parts: int = Field(0, description="further live alerts of the incident")
     server: str
     profile: str
     metric: str
+    labels: dict[str, str] = Field(default_factory=dict)
     level: AlertLevel
     state: AlertState
     score: float = Field(description="risk score 0-100")
@@ -59,11 +67,13 @@ class AlertView(_View):
     opened_at: datetime | None = Field(description="None while pending")
     updated_at: datetime
     resolved_at: datetime | None
+    reopened: int = Field(0, description="how often it came back within the cool-down")
     acknowledged_by: str | None
     acknowledged_at: datetime | None
-    inhibited_by: str | None = Field(description="what keeps it from being sent: an alert or maintenance")
+    inhibited_by: str | None = Field(description="what keeps it from being sent: an incident, silence or maintenance")
+    suspect: str | None = Field(None, description="a server upstream that the residuals point at")
     message: str
-    route: list[str] = Field(description="receivers of the level, as `channel: who`")
+    route: list[str] = Field(description="receivers of the alert, as `channel: who`")
     escalation: list[EscalationView]
     timeline: list[TimelineView]
     notifications: list[NotificationView]
@@ -93,3 +103,16 @@ class RoutingRow(_View):
     route: list[str]
     respond_within: str
     escalation: list[EscalationRow]
+    shadow: bool = True
+
+
+class SilenceView(_View):
+    """Alerts that fit all matchers are not sent from `starts_at` up to `ends_at`."""
+
+    id: int
+    matchers: list[str]
+    starts_at: datetime
+    ends_at: datetime
+    created_by: str
+    comment: str
+    ended_by: str | None = Field(description="who ended it before its time")

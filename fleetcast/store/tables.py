@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import DateTime as SqlDateTime
-from sqlalchemy.orm import DeclarativeBase, Mapped, WriteOnlyMapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from fleetcast.errors import StoreError
 
@@ -161,7 +161,10 @@ class CycleTable(Base):
 
 
 class AlertTable(Base):
-    """One alert; at most one of a key is not over (a partial unique index sees to it)."""
+    """One alert; at most one of a key is not over (a partial unique index sees to it).
+
+    An alert without a parent is an incident: it is what people are told of. Those with one are further servers of it.
+    """
 
     __tablename__ = "alerts"
     __table_args__ = (
@@ -173,13 +176,16 @@ class AlertTable(Base):
             postgresql_where=text("state NOT IN ('resolved', 'expired')"),
         ),
         Index(None, "state"),
+        Index(None, "parent_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str]
+    parent_id: Mapped[int | None]
     server: Mapped[str]
     profile: Mapped[str]
     metric: Mapped[str]
+    labels: Mapped[dict[str, Any]]
     level: Mapped[str]
     state: Mapped[str]
     score: Mapped[float]
@@ -191,19 +197,19 @@ class AlertTable(Base):
     first_seen_at: Mapped[datetime]
     opened_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # the last cycle that knew anything of the server
     resolved_at: Mapped[datetime | None]
     confirmed_at: Mapped[datetime | None]  # when the incident itself was first observed
+    reopened: Mapped[int]  # how often it came back within the cool-down
     acknowledged_by: Mapped[str | None]
     acknowledged_at: Mapped[datetime | None]
+    mitigating_until: Mapped[datetime | None]
     inhibited_by: Mapped[str | None]
     dependent: Mapped[bool]  # something else explained it when it opened: no incident of its own
+    suspect: Mapped[str | None]  # the server upstream that residuals point at
     message: Mapped[str]
     sent_level: Mapped[str | None]  # the most urgent level that was sent
-    sent_at: Mapped[datetime | None]  # the escalation ladder counts from here
-    escalated_steps: Mapped[int]
-
-    events: WriteOnlyMapped[AlertEventTable] = relationship()
-    notifications: WriteOnlyMapped[NotificationTable] = relationship()
+    sent_at: Mapped[datetime | None]
 
 
 class AlertEventTable(Base):
@@ -217,20 +223,71 @@ class AlertEventTable(Base):
     event: Mapped[str]
     detail: Mapped[str]
 
+    alert: Mapped[AlertTable] = relationship()
+
+
+class EscalationTable(Base):
+    """A step of the ladder of an incident that was sent: whom to tell when nobody has acknowledged it by `due_at`."""
+
+    __tablename__ = "escalations"
+    __table_args__ = (Index(None, "state", "due_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"), index=True)
+    level: Mapped[str]
+    route: Mapped[str]
+    receiver: Mapped[str]
+    after_s: Mapped[int]
+    due_at: Mapped[datetime]
+    state: Mapped[str]  # waiting, done or cancelled
+
 
 class NotificationTable(Base):
-    """The outbox: written with the alert, in one transaction; `key` lets a receiver drop a repeat."""
+    """The outbox: written in the transaction that decides; `key` lets a receiver drop a repeat.
 
-    __tablename__ = "notifications"
+    `status` is "would have sent" (shadow mode: final), "waiting", "sent" or "failed". Whoever delivers a row holds it
+    by `claim` until `claimed_until`, both of the machine's clock as is `next_at`; `at` is of the service's clock.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index(None, "status", "next_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(unique=True)
-    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"), index=True)
+    alert_id: Mapped[int | None] = mapped_column(ForeignKey("alerts.id"), index=True)
+    episode: Mapped[int]  # how often the alert had been reopened
     at: Mapped[datetime]
+    action: Mapped[str]  # trigger, acknowledge, resolve or test
+    level: Mapped[str]
+    receiver: Mapped[str]  # its name in the routing
     channel: Mapped[str]
-    receiver: Mapped[str]
+    to: Mapped[str]
     status: Mapped[str]
     text: Mapped[str]
+    facts: Mapped[dict[str, Any]]
+    attempts: Mapped[int]
+    first_tried_at: Mapped[datetime | None]
+    next_at: Mapped[datetime | None]
+    claim: Mapped[str | None]
+    claimed_until: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
+    reference: Mapped[str | None]  # what the receiver calls it, e.g. the time stamp of a Slack message
+    error: Mapped[str | None]
+
+
+class SilenceTable(Base):
+    """Alerts that fit all `matchers` are not sent from `starts_at` up to `ends_at`."""
+
+    __tablename__ = "silences"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    matchers: Mapped[list[str]]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime] = mapped_column(index=True)
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    comment: Mapped[str]
+    ended_by: Mapped[str | None]  # who ended it before its time
 
 
 class PlanTable(Base):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from fleetcast.alerting.views import AlertView
+from fleetcast.alerting.views import AlertView, SilenceView
 from fleetcast.cost.report import CostReport
 from fleetcast.errors import AuthenticationError, PermissionDeniedError, ServiceError
 from fleetcast.forecast.explanation import Explanation
@@ -86,6 +86,23 @@ class FleetApi:
     def alerts(self, state: str | None = None, limit: int = 200) -> schemas.AlertsAnswer:
         """The newest alerts; `state` None is all."""
         return self._get("/v1/alerts", schemas.AlertsAnswer, {"state": state, "limit": limit})
+
+    def alert(self, alert: str) -> AlertView:
+        """One alert."""
+        return self._get(f"/v1/alerts/{quote(alert, safe='')}", AlertView)
+
+    def silences(self) -> schemas.SilencesAnswer:
+        """Silences in force or to come."""
+        return self._get("/v1/silences", schemas.SilencesAnswer)
+
+    def silence(self, matchers: Sequence[str], hours: float, comment: str) -> SilenceView:
+        """Send nothing of alerts that fit, for so long."""
+        body = {"matchers": list(matchers), "hours": hours, "comment": comment}
+        return self._send("POST", "/v1/silences", SilenceView, body)
+
+    def end_silence(self, silence: str) -> SilenceView:
+        """End a silence now."""
+        return self._send("POST", f"/v1/silences/{quote(silence, safe='')}/end", SilenceView)
 
     def routing(self) -> schemas.RoutingAnswer:
         """Who is told what, by level."""

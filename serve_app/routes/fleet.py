@@ -63,7 +63,7 @@ async def status(caller: Reader, needed: Needed) -> Status:
         cycle=watcher.cycle,
         servers=history.servers,
         newest_sample=history.newest,
-        shadow=needed.args.alerts.shadow,
+        shadow=needed.shadow,
         demo=None if scenario is None else DemoState(scenario=scenario.name, since=scenario.since),
         sources=history.sources,
     )

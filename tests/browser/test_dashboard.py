@@ -78,6 +78,13 @@ def test_an_alert_shows_what_would_have_been_sent_and_is_acknowledged(dashboard:
     wait_for(lambda: alert()["state"] == "acknowledged", "the acknowledgement")
     assert alert()["acknowledged_by"] == "admin"
     dashboard.shows("#fc-alerts", lambda: ["acknowledged"])
+    dashboard.at(f"#fc-alerts [data-action=silence][data-value='{number}']").click()
+    wait_for(lambda: dashboard.live.get("/v1/silences")["items"], "the silence")
+    (silence,) = dashboard.live.get("/v1/silences")["items"]
+    assert (silence["created_by"], silence["matchers"][0]) == ("admin", f'server="{DEGRADED}"')
+    dashboard.shows("#fc-silences", lambda: silence["matchers"])
+    dashboard.at(f"#fc-silences [data-action=unsilence][data-value='{silence['id']}']").click()
+    wait_for(lambda: not dashboard.live.get("/v1/silences")["items"], "the end of the silence")
 
 
 def test_every_tab_opens_without_an_error_and_asks_this_machine_only(dashboard: Dashboard) -> None:

@@ -55,6 +55,8 @@ def test_a_key_in_the_address_is_no_key(running: Running) -> None:
         ("POST", "/v1/samples", {"samples": []}, "write"),
         ("POST", "/v1/alerts/999/acknowledge", None, "operate"),
         ("POST", "/v1/alerts/999/resolve", None, "operate"),
+        ("POST", "/v1/silences", {"matchers": ["server=none"], "hours": 1}, "operate"),
+        ("POST", "/v1/silences/999/end", None, "operate"),
         ("POST", "/v1/remediation/plans/999/approve", {"hash": "x"}, "approve"),
         ("POST", "/v1/remediation/plans/999/reject", None, "approve"),
         ("POST", "/v1/remediation/plans/999/execute", None, "operate"),

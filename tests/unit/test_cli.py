@@ -27,6 +27,10 @@ COMMANDS = [
     ["models", "list"],
     ["models", "show"],
     ["models", "promote"],
+    *(
+        ["alerts", command]
+        for command in ("list", "show", "acknowledge", "resolve", "silence", "silences", "unsilence", "route", "test")
+    ),
     ["keys", "list"],
     ["keys", "create"],
     ["keys", "rotate"],

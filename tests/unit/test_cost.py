@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.routing import Routing
 from fleetcast.cost.assumptions import load_assumptions, save_assumptions
 from fleetcast.cost.incidents import distinct_incidents
@@ -46,9 +47,9 @@ def risk(level: str, server: str = "web1", open_: bool = False) -> Risk:
 def watch(store: Store, cycles: list[list[Risk]], upstreams: dict[str, list[str]] | None = None) -> datetime:
     """Feeds cycles to the alert engine from `START` on; returns the time of the last."""
     rules = AlertSettings(open_after_cycles=2, resolve_after_cycles=2, shadow=True)
-    engine = AlertEngine(store, rules, Routing.default())
+    engine = AlertEngine(store, rules, Routing.default(), FleetMap(edges=upstreams))
     for number, risks in enumerate(cycles):
-        engine.observe(risks, START + number * STEP, upstreams=upstreams or {})
+        engine.observe(risks, START + number * STEP)
     return START + (len(cycles) - 1) * STEP
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.views import AlertView
 from fleetcast.contract.vocabulary import PROFILES
@@ -52,9 +53,9 @@ def store(tmp_path: Path) -> Store:
     return open_store(f"sqlite:///{tmp_path}/plans.db")
 
 
-def alerts_of(store: Store) -> AlertEngine:
+def alerts_of(store: Store, upstreams: dict[str, list[str]] | None = None) -> AlertEngine:
     settings = AlertSettings(open_after_cycles=1, resolve_after_cycles=1, shadow=True)
-    return AlertEngine(store, settings, Routing.default())
+    return AlertEngine(store, settings, Routing.default(), FleetMap(edges=upstreams))
 
 
 def alert(store: Store, server: str = "db1", level: str = "P2", score: float = 75.0, at: datetime = NOW) -> AlertView:
@@ -127,7 +128,7 @@ def test_there_is_no_plan_for_what_is_over_explained_or_unknown(store: Store) ->
     assert engine.propose(over, NOW, FLEET) is None
     later = NOW + timedelta(minutes=5)
     both = [alert_risk(server, later) for server in ("db2", "web1")]
-    opened = alerts_of(store).observe(both, later, upstreams={"web1": ["db2"]}).opened
+    opened = alerts_of(store, {"web1": ["db2"]}).observe(both, later).opened
     plans = {view.server: engine.propose(view, later, FLEET) for view in opened}
     assert plans["web1"] is None
     assert plans["db2"] is not None

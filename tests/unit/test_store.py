@@ -7,15 +7,18 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, select
 
 from fleetcast.errors import StoreError, UsageError
 from fleetcast.store.audit import list_audit, record
 from fleetcast.store.cycles import begin_cycle, observed
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
-from fleetcast.store.tables import Base
+from fleetcast.store.tables import AlertTable, Base, NotificationTable, PlanTable
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
@@ -134,3 +137,35 @@ def test_planned_maintenance_is_kept_with_its_author(store: Store) -> None:
         assert [entry.actor for entry in list_audit(session)] == ["bob", "ann"]
     with pytest.raises(UsageError, match="not after"), store.session() as session:
         plan_maintenance(session, window._replace(end=NOW), "ann", NOW)
+
+
+def test_a_database_of_schema_0004_keeps_its_alerts_and_notifications(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    old = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", "fleetcast.store:migrations")
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004_forecast_cycles")
+        connection.exec_driver_sql(
+            "INSERT INTO alerts (id, key, server, profile, metric, level, state, score, cycles_at_level, cycles_below,"
+            " first_seen_at, opened_at, updated_at, dependent, message, sent_level, sent_at, escalated_steps) VALUES"
+            " (7, 'web1/memory_used', 'web1', 'web_api', 'memory_used', 'P1', 'open', 90, 3, 0, '2026-01-05 09:00:00',"
+            " '2026-01-05 09:05:00', '2026-01-05 09:10:00', 0, 'full soon', 'P1', '2026-01-05 09:05:00', 0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO notifications (id, key, alert_id, at, channel, receiver, status, text) VALUES"
+            " (3, '7/P1/PagerDuty: on-call', 7, '2026-01-05 09:05:00', 'PagerDuty', 'on-call', 'would have sent', 'x')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO plans (id, hash, content, alert_id, status, created_at, expires_at) VALUES"
+            " (1, 'h', '{}', 7, 'proposed', '2026-01-05 09:05:00', '2026-01-05 11:05:00')"
+        )
+    old.dispose()
+    with open_store(url).session() as session:
+        alert = session.get_one(AlertTable, 7)
+        (sent,) = session.scalars(select(NotificationTable))
+        assert (alert.state, alert.seen_at, alert.reopened, alert.labels) == ("open", alert.updated_at, 0, {})
+        assert (sent.alert_id, sent.to, sent.action, sent.status) == (7, "on-call", "trigger", "would have sent")
+        assert sent.at == NOW + timedelta(minutes=5)
+        assert session.get_one(PlanTable, 1).alert_id == 7

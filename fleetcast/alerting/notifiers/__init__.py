@@ -1,0 +1,1 @@
+"""One adapter a channel: each makes a message of a notification and hands it to the outside."""
