@@ -31,6 +31,16 @@ class ForecastSettings(BaseModel):
 MOST_USD = 1e12  # sums of so much stay finite
 
 
+class ProfileCost(BaseModel):
+    """Assumptions that differ for a profile; None is the general one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    downtime_usd_per_hour: float | None = Field(None, ge=0, le=MOST_USD)
+    incident_hours: float | None = Field(None, ge=0, le=8760)
+    prevented_share: float | None = Field(None, ge=0, le=1)
+
+
 class CostSettings(BaseModel):
     """Assumptions behind the value of an avoided incident; all are assumptions and shown as such."""
 
@@ -42,6 +52,15 @@ class CostSettings(BaseModel):
     )
     action_usd: float = Field(20.0, ge=0, le=MOST_USD, description="one remediation action")
     project_usd: float = Field(250_000.0, ge=0, le=MOST_USD)
+    profiles: dict[str, ProfileCost] = Field(default_factory=dict, description="what differs for a profile")
+
+    def of(self, profile: str) -> tuple[float, float]:
+        """Cost of an incident of a profile in US dollars, and the share of predicted ones that is prevented."""
+        own = self.profiles.get(profile, ProfileCost())
+        hours = self.incident_hours if own.incident_hours is None else own.incident_hours
+        rate = self.downtime_usd_per_hour if own.downtime_usd_per_hour is None else own.downtime_usd_per_hour
+        share = self.prevented_share if own.prevented_share is None else own.prevented_share
+        return hours * rate, share
 
 
 class AlertSettings(BaseModel):

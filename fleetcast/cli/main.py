@@ -9,7 +9,20 @@ import typer
 from pydantic import ValidationError
 
 from fleetcast import __version__
-from fleetcast.cli import compare, data, evaluate, explain, housekeeping, keys, models, service, training
+from fleetcast.cli import (
+    audit,
+    compare,
+    cost,
+    data,
+    evaluate,
+    explain,
+    housekeeping,
+    keys,
+    models,
+    remediate,
+    service,
+    training,
+)
 from fleetcast.errors import FleetCastError
 from fleetcast.runtime import prepare_environment
 from fleetcast.settings import Settings
@@ -21,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (service, data, compare, training, evaluate, explain, models, keys, housekeeping):
+for room in (service, data, compare, training, evaluate, explain, models, keys, remediate, cost, audit, housekeeping):
     room.register(app)
 
 

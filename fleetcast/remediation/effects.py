@@ -62,7 +62,7 @@ def estimate(session: Session, playbooks: Sequence[str] | None = None) -> Effect
     query = query.where(EffectTable.incidents.is_not(None)).group_by(EffectTable.arm)
     if playbooks is not None:
         query = query.where(EffectTable.playbook.in_(playbooks))
-    sums = {arm: (int(cases), int(incidents)) for arm, cases, incidents in session.execute(query)}
+    sums = {arm: (int(cases or 0), int(incidents or 0)) for arm, cases, incidents in session.execute(query)}
     return estimate_share(sums.get("treated", (0, 0)), sums.get("control", (0, 0)))
 
 

@@ -113,10 +113,9 @@ class KubernetesExecutor:
         if action_id in taken or (undoes is not None and undoes not in taken):
             return f"{in_words(call)}: nothing to do, the deployment has {found.spec.replicas} replicas"
         replicas = max(0, found.spec.replicas + call.by)
-        if replicas > self._settings.max_replicas:
-            raise ConflictError(
-                f"{in_words(call)} would make {replicas} replicas, {self._settings.max_replicas} are allowed"
-            )
+        most = self._settings.max_replicas
+        if replicas > most:
+            raise ConflictError(f"{in_words(call)} would make {replicas} replicas, at most {most} are allowed")
         kept = [*taken, action_id][-KEPT:] if action_id else taken
         patch = {
             "metadata": {"resourceVersion": found.metadata.resource_version, "annotations": {TAKEN: ",".join(kept)}},
