@@ -15,6 +15,7 @@ from rich.table import Table
 
 from fleetcast.cli.database import DATABASE, HOME, opened, who
 from fleetcast.cli.output import JSON_OPTION, print_json, say, show
+from fleetcast.cli.trial import trial
 
 if TYPE_CHECKING:
     from fleetcast.remediation.views import PlanView
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     commands.command("stop")(stop)
     commands.command("release")(release)
     commands.command("playbooks")(playbooks)
+    commands.command("trial")(trial)
     app.add_typer(commands, name="remediate")
 
 
