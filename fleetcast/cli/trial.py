@@ -31,7 +31,7 @@ def trial(
     from fleetcast.errors import UsageError
     from fleetcast.operate.closed_loop import run_seed
     from fleetcast.operate.detectors import model_detector, perfect_detector
-    from fleetcast.remediation.trial import keep, make_report
+    from fleetcast.remediation.trial import Case, ServerCount, keep, make_report
     from fleetcast.settings import Settings
     from fleetcast.simulate.spec import FleetSpec
 
@@ -44,7 +44,9 @@ def trial(
         from fleetcast.forecast.forecaster import Forecaster
 
         forecaster = Forecaster.load(model)
-    counts, cases, refused = [], [], 0
+    counts: list[ServerCount] = []
+    cases: list[Case] = []
+    refused = 0
     for number in seed:
         spec = FleetSpec(servers=servers, hours=warm_up, seed=number)
         detector = perfect_detector(spec) if forecaster is None else model_detector(forecaster, spec)

@@ -124,7 +124,7 @@ def _effect(cases: Sequence[Case]) -> EffectEstimate | None:
 
 def _sums(counts: Sequence[ServerCount], cases: Sequence[Case]) -> npt.NDArray[np.float64]:
     """[cell, (incidents without, incidents acted, plans, false plans)]."""
-    cells = {name: row for row, name in enumerate(sorted({one.cell for one in (*counts, *cases)}))}
+    cells = {name: row for row, name in enumerate(sorted({one.cell for one in counts} | {one.cell for one in cases}))}
     sums = np.zeros((max(1, len(cells)), 4))
     for one in counts:
         sums[cells[one.cell], :2] += one.without, one.acted
