@@ -28,7 +28,6 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(help="List, show, approve, reject and execute remediation plans.", no_args_is_help=True)
     commands.command("list")(list_all)
     commands.command("show")(show_one)
-    commands.command("request")(request)
     commands.command("approve")(approve)
     commands.command("reject")(reject)
     commands.command("execute")(execute)
@@ -82,27 +81,6 @@ def show_one(
     with opened(home, database) as (store, settings):
         found = RemediationEngine(store, RealClock(), settings.remediation).get(plan)
     show(found.model_dump(mode="json"), as_json)
-
-
-def request(
-    alert: int = typer.Argument(help="Number of the alert."),
-    home: Path | None = HOME,
-    database: str | None = DATABASE,
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Ask for a plan for an alert; somebody else has to approve it. Scope operate."""
-    from fleetcast.clock import RealClock
-    from fleetcast.errors import ConflictError
-    from fleetcast.remediation.engine import RemediationEngine
-    from fleetcast.remediation.fleet import Surroundings
-
-    with opened(home, database) as (store, settings):
-        by = who(store, "operate").name
-        engine = RemediationEngine(store, RealClock(), settings.remediation)
-        found = engine.propose(alert, Surroundings({}), by)
-    if found is None:
-        raise ConflictError(f"there is nothing to propose for alert {alert}: it is over or explained by another")
-    _tell(found, as_json)
 
 
 def approve(

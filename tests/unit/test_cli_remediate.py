@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fleetcast.remediation.fleet import Surroundings
 from fleetcast.store.keys import create_key
 from tests.desk import NOW, Desk, new_store
 from tests.unit.test_cli import run
@@ -54,17 +55,16 @@ def test_a_plan_is_listed_shown_approved_and_executed_by_whoever_has_the_scope(
     assert run(capsys, "remediate", "list", "--status", "nonsense")[0] == 2
 
 
-def test_a_plan_that_somebody_asked_for_is_rejected(
+def test_who_asked_for_a_plan_rejects_it_but_does_not_approve_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alert = desk.alert()
-    become(desk, monkeypatch, "ann", "operate", "approve")
-    code, _, said = run(capsys, "remediate", "request", str(alert))
-    assert (code, "is proposed" in said) == (0, True)
-    (plan,) = desk.engine.list_plans()
+    plan = desk.engine.propose(desk.alert(), Surroundings({}), "ann")
+    assert plan is not None
+    become(desk, monkeypatch, "ann", "approve")
     code, _, said = run(capsys, "remediate", "approve", str(plan.id), "--hash", plan.hash)
     assert (code, "somebody else" in said) == (1, True)
     assert run(capsys, "remediate", "reject", str(plan.id))[0] == 0
+    become(desk, monkeypatch, "bob", "operate")
     assert run(capsys, "remediate", "rollback", str(plan.id))[0] == 1
 
 
