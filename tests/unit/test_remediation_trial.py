@@ -16,7 +16,7 @@ from fleetcast.simulate.spec import FleetSpec
 from fleetcast.store.tables_remediation import EffectTable
 from tests.desk import NOW, new_store
 
-SPEC = FleetSpec(servers=10, hours=12, seed=3, incidents_per_day=3.0)
+SPEC = FleetSpec(servers=10, hours=12, seed=3, incidents_per_day=2.0)
 SETUP = {"detector": "d", "seeds": [3], "servers": 12, "hours": 12.0, "every_minutes": 60, "holdout_share": 0.25}
 SETTINGS = RemediationSettings(holdout_share=0.25, max_concurrent_per_profile=9, max_concurrent=9, takeover_s=600)
 
