@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetcast.remediation.control import ControlView
+from fleetcast.remediation.effects import EffectEstimate
 from fleetcast.remediation.simulated_executor import SimulatedAction
 from fleetcast.remediation.views import Mode
 from fleetcast.settings import CostSettings
@@ -39,6 +40,12 @@ class SimulatedActions(BaseModel):
     """What was done to the simulated fleet, in order."""
 
     items: list[SimulatedAction]
+
+
+class Effects(BaseModel):
+    """What past executions and trials say of each playbook; one without cases of both kinds is not in it."""
+
+    playbooks: dict[str, EffectEstimate]
 
 
 class AuditItem(BaseModel):

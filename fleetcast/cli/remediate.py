@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     commands.command("stop")(stop)
     commands.command("release")(release)
     commands.command("playbooks")(playbooks)
+    commands.command("effects")(effects)
     commands.command("trial")(trial)
     app.add_typer(commands, name="remediate")
 
@@ -148,6 +149,15 @@ def status(home: Path | None = HOME, database: str | None = DATABASE, as_json: b
         found = control_view(session).model_dump(mode="json")
         limits = settings.remediation.model_dump(mode="json", exclude={"targets", "kubernetes", "ansible"})
     show({**found, "limits": limits}, as_json)
+
+
+def effects(home: Path | None = HOME, database: str | None = DATABASE, as_json: bool = JSON_OPTION) -> None:
+    """Show which share of incidents each playbook prevents: estimates from past executions and trials."""
+    from fleetcast.remediation.effects import estimates
+
+    with opened(home, database) as (store, _), store.reading() as session:
+        found = {name: one.model_dump() for name, one in estimates(session).items()}
+    show(found, as_json)
 
 
 def stop(

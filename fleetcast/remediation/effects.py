@@ -8,7 +8,6 @@ is 1 - r_t / r_c. The estimate is the median of draws of it (fixed seed), the in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -56,14 +55,22 @@ def estimate_share(treated: tuple[int, int], control: tuple[int, int]) -> Effect
     )  # fmt: skip
 
 
-def estimate(session: Session, playbooks: Sequence[str] | None = None) -> EffectEstimate | None:
-    """The estimate of some playbooks together (None: all) from everything that is known so far."""
-    query = select(EffectTable.arm, func.sum(EffectTable.cases), func.sum(EffectTable.incidents))
-    query = query.where(EffectTable.incidents.is_not(None)).group_by(EffectTable.arm)
-    if playbooks is not None:
-        query = query.where(EffectTable.playbook.in_(playbooks))
-    sums = {arm: (int(cases or 0), int(incidents or 0)) for arm, cases, incidents in session.execute(query)}
-    return estimate_share(sums.get("treated", (0, 0)), sums.get("control", (0, 0)))
+def estimate(session: Session, playbook: str) -> EffectEstimate | None:
+    """The estimate of a playbook from everything that is known so far; None while an arm has no case."""
+    return estimates(session).get(playbook)
+
+
+def estimates(session: Session) -> dict[str, EffectEstimate]:
+    """The estimates of all playbooks of which cases of both arms are known."""
+    cases, incidents = func.sum(EffectTable.cases), func.sum(EffectTable.incidents)
+    query = select(EffectTable.playbook, EffectTable.arm, cases, incidents)
+    query = query.where(EffectTable.incidents.is_not(None)).group_by(EffectTable.playbook, EffectTable.arm)
+    sums = {(name, arm): (int(count or 0), int(hits or 0)) for name, arm, count, hits in session.execute(query)}
+    found = {
+        name: estimate_share(sums.get((name, "treated"), (0, 0)), sums.get((name, "control"), (0, 0)))
+        for name in sorted({name for name, _ in sums})
+    }
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def in_words(found: EffectEstimate | None) -> str:

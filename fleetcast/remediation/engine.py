@@ -63,7 +63,7 @@ class RemediationEngine:
                 return None
             plan = _in_force(session, alert_id, by, now)
             if plan is None:
-                estimate = effects.estimate(session, [playbook.profile])
+                estimate = effects.estimate(session, playbook.profile)
                 content = make_content(subject, playbook, surroundings, self.settings, estimate, by, now)
                 plan = self._add(session, content, now)
             return plan_view(plan, now)

@@ -16,7 +16,7 @@ from fleetcast.forecast.explanation import Explanation
 from fleetcast.remediation.views import PlanView
 from fleetcast.settings import CostSettings
 from serve_app import schemas
-from serve_app.schemas_remediation import RemediationStatus
+from serve_app.schemas_remediation import Effects, RemediationStatus
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -123,6 +123,10 @@ class FleetApi:
     def remediation(self) -> RemediationStatus:
         """What remediation may do, and whether it is stopped."""
         return self._get("/v1/remediation", RemediationStatus)
+
+    def effects(self) -> Effects:
+        """What past executions and trials say of each playbook."""
+        return self._get("/v1/remediation/effects", Effects)
 
     def stop(self, reason: str) -> RemediationStatus:
         """The kill switch."""

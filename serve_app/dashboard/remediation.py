@@ -10,7 +10,7 @@ from fleetcast.remediation.views import PlanView
 from serve_app.dashboard import markup, words
 from serve_app.dashboard.client import FleetApi
 from serve_app.dashboard.view import ClientFactory, View, html_action, notice_line, panel_html, refresher
-from serve_app.schemas_remediation import RemediationStatus
+from serve_app.schemas_remediation import Effects, RemediationStatus
 
 SHOWN = 30
 KINDS = {
@@ -74,7 +74,26 @@ def show(api: FleetApi) -> tuple[Any, ...]:
     line = ", ".join(f"{count} {words_of(status)}" for status, count in counts.items() if count)
     body = markup.joined(_plan(plan) for plan in ordered[:SHOWN])
     cut = f"; the first {SHOWN} are shown" if len(ordered) > SHOWN else ""
-    return (markup.joined([_switch(status), markup.panel("Plans", body, f"{line}{cut}. {MODES[status.mode]}")]),)
+    panel = markup.panel("Plans", body, f"{line}{cut}. {MODES[status.mode]}")
+    return (markup.joined([_switch(status), _measured(api.effects()), panel]),)
+
+
+def _measured(found: Effects) -> Markup:
+    if not found.playbooks:
+        return Markup("")
+    rows: list[list[markup.Piece]] = [
+        [
+            markup.profile(name),
+            words.percent(one.prevented),
+            f"{words.percent(one.low)} to {words.percent(one.high)}",
+            f"{one.treated_incidents:,} of {one.treated:,}",
+            f"{one.control_incidents:,} of {one.control:,}",
+        ]
+        for name, one in found.playbooks.items()
+    ]
+    headers = ["Playbook", "Prevented", "90 % between", "Incidents when acted on", "When left alone"]
+    note = "estimated from past executions and trials"
+    return markup.panel("Measured effect", markup.table(headers, rows, numeric=(1, 3, 4)), note)
 
 
 def _switch(found: RemediationStatus) -> Markup:

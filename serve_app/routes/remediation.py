@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from fastapi.concurrency import run_in_threadpool
 
 from fleetcast.remediation.control import ControlView
+from fleetcast.remediation.effects import estimates
 from fleetcast.remediation.simulated_executor import SimulatedAction
 from fleetcast.remediation.views import PlanStatus, PlanView
 from serve_app.schemas import ApproveRequest, ErrorAnswer, PlansAnswer
-from serve_app.schemas_remediation import PlanRequest, RemediationStatus, SimulatedActions, StopRequest
+from serve_app.schemas_remediation import Effects, PlanRequest, RemediationStatus, SimulatedActions, StopRequest
 from serve_app.services import Approver, Needed, Operator, Reader, Services, ask
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -90,6 +92,17 @@ async def roll_back(plan_id: Id, caller: Operator, needed: Needed) -> PlanView:
     """Take back what a plan has done, as far as its steps say how."""
     found: PlanView = await ask(needed.remediation.roll_back.remote(plan_id, caller.name))
     return found
+
+
+@router.get("/effects")
+async def effects(caller: Reader, needed: Needed) -> Effects:
+    """The share of incidents that each playbook prevents: estimates from past executions and trials."""
+
+    def read() -> Effects:
+        with needed.store.reading() as session:
+            return Effects(playbooks=estimates(session))
+
+    return await run_in_threadpool(read)
 
 
 @router.get("/simulated")

@@ -365,12 +365,12 @@ def test_effects_of_executions_and_hold_outs_become_the_estimate_of_the_next_pla
         desk.alerts.resolve(alert, "ann", desk.clock.now())
     with desk.store.session() as session:
         assert settle(session) == 2
-        found = estimate(session, ["database"])
+        found = estimate(session, "database")
         assert found is not None
         assert (found.treated, found.treated_incidents, found.control, found.control_incidents) == (1, 0, 1, 1)
         note_trial(session, NOW, "database", "control", 99, 60, "trial")
         note_trial(session, NOW, "database", "treated", 99, 6, "trial")
-        assert estimate(session, ["web_api"]) is None
+        assert estimate(session, "web_api") is None
     desk.settings = desk.settings.model_copy(update={"holdout_share": 0.0})
     plan = desk.proposed("db3")
     assert "estimate: prevents 9" in plan.expected_effect or "estimate: prevents 8" in plan.expected_effect

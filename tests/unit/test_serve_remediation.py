@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fleetcast.clock import ClockSpec
+from fleetcast.remediation.effects import note_trial
 from fleetcast.remediation.views import PlanView
 from fleetcast.settings import RemediationSettings
 from fleetcast.store.keys import create_key
@@ -75,6 +76,7 @@ def service() -> Iterator[Service]:
         ("GET", "/v1/remediation/plans", None, "read"),
         ("GET", "/v1/remediation/plans/999", None, "read"),
         ("GET", "/v1/remediation/simulated", None, "read"),
+        ("GET", "/v1/remediation/effects", None, "read"),
         ("POST", "/v1/remediation/plans", {"alert_id": 999}, "operate"),
         ("POST", "/v1/remediation/plans/999/approve", {"hash": "x"}, "approve"),
         ("POST", "/v1/remediation/plans/999/reject", None, "approve"),
@@ -140,6 +142,18 @@ def test_the_tab_of_the_dashboard_shows_plans_and_its_buttons_act(service: Servi
     assert "no action starts" in tab.press(approver, "stop", "all")
     assert "Stopped by admin" in tab.show(approver)[0]
     assert "start again" in tab.press(approver, "release", "all")
+
+
+def test_measured_effects_are_shown_as_estimates(service: Service) -> None:
+    with service.desk.store.session() as session:
+        for arm, incidents in (("treated", 5), ("control", 50)):
+            note_trial(session, NOW, "database", arm, 100, incidents, "a trial")  # type: ignore[arg-type]
+        note_trial(session, NOW, "web_api", "treated", 9, 1, "without a control arm")
+    found = service.call("read", "GET", "/v1/remediation/effects").json()["playbooks"]
+    assert list(found) == ["database"]
+    assert 0.8 < found["database"]["low"] < found["database"]["prevented"] < found["database"]["high"] < 0.97
+    api = FleetApi(service.client, service.keys["read"])  # type: ignore[arg-type]
+    assert "5 of 100" in tab.show(api)[0]
 
 
 def test_open_alerts_get_their_plans_and_the_policy_s_are_carried_out(service: Service) -> None:
