@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from fleetcast.alerting.lifecycle import OVER
 from fleetcast.store.tables import AlertTable
 from fleetcast.store.tables_remediation import EffectTable, PlanTable
 
 DRAWS = 20_000
 SEED = 20260105
 INTERVAL = (0.05, 0.5, 0.95)
-OVER = ("resolved", "expired")
 
 Arm = Literal["treated", "control"]
 Source = Literal["execution", "trial"]

@@ -183,3 +183,27 @@ def test_assumptions_keep_their_authors_over_the_api(service: Service) -> None:
     found = service.call("read", "GET", "/v1/cost/assumptions").json()["items"]
     assert [one["author"] for one in found] == ["operate", "settings"]
     assert found[0]["values"]["profiles"]["web_api"]["incident_hours"] == 4.0
+
+
+def test_on_a_simulated_fleet_the_feed_is_told_what_was_done_once() -> None:
+    with new_store() as store:
+        found = Service(Desk(store), RemediationSettings(mode="simulated", holdout_share=0.0))
+        with found.client:
+            alert = found.desk.alert("db2")
+            asked = found.call("operate", "POST", "/v1/remediation/plans", {"alert_id": alert}).json()
+            path = f"/v1/remediation/plans/{asked['id']}"
+            found.call("approve", "POST", f"{path}/approve", {"hash": asked["hash"]})
+            for _ in range(2):
+                done = found.call("operate", "POST", f"{path}/execute").json()
+            assert (done["status"], done["dry_run"]) == ("verifying", False)
+            items = found.call("read", "GET", "/v1/remediation/simulated").json()["items"]
+            assert [(one["server"], one["action"], one["value"]) for one in items] == [
+                ("db2", "throttle", 0.7),
+                ("db2", "drain", 0.7),
+            ]
+            later = found.call("read", "GET", f"/v1/remediation/simulated?after={items[0]['id']}").json()["items"]
+            assert later == items[1:]
+            back = found.call("operate", "POST", f"{path}/rollback").json()
+            assert back["status"] == "rolled_back"
+            items = found.call("read", "GET", "/v1/remediation/simulated").json()["items"]
+            assert [(one["action"], one["value"]) for one in items[2:]] == [("drain", 1.0), ("throttle", 1.0)]
