@@ -11,9 +11,11 @@ import pytest
 
 from fleetcast.errors import ConflictError, LimitError
 from fleetcast.remediation import control
+from fleetcast.remediation.checks import Answers
 from fleetcast.remediation.claim import Heart, claim
 from fleetcast.remediation.effects import estimate, estimate_share, note_trial, settle
 from fleetcast.remediation.fleet import Surroundings
+from fleetcast.remediation.http_executor import HttpExecutor
 from fleetcast.settings import RemediationSettings
 from fleetcast.store.audit import list_audit
 from fleetcast.store.leases import see_lease, take_lease
@@ -21,6 +23,7 @@ from fleetcast.store.maintenance import MaintenanceWindow, plan_maintenance
 from tests.desk import NOW, Desk, live, new_store
 from tests.target import Target, running
 
+PLAYBOOKS = Path(__file__).parents[2] / "fleetcast/remediation/playbooks"
 POOL, READS = "PUT /servers/db1/pool", "PUT /servers/db1/reads"
 BACK = ["DELETE /servers/db1/reads", "DELETE /servers/db1/pool"]
 
@@ -199,6 +202,36 @@ def test_pre_checks_keep_a_plan_from_starting(desk: Desk, target: Target) -> Non
     with pytest.raises(ConflictError, match="the incident is still live"):
         desk.runner.execute(plan.id, "bob")
     assert not target.seen
+
+
+def test_a_target_is_asked_before_and_after_the_steps(desk: Desk, target: Target, tmp_path: Path) -> None:
+    text = (PLAYBOOKS / "database.yaml").read_text()
+    ask = "    - {check: answers, target: database_api, path: '/servers/{server}/pool', status: 200}\n"
+    (tmp_path / "ours.yaml").write_text(text.replace("  post:\n", f"{ask}  post:\n{ask}"))
+    desk.settings = live({"database_api": target.settings()}, playbooks=tmp_path)
+    asked = "GET /servers/db1/pool"
+    target.answers[asked] = [503, 200, 404]
+    plan = desk.approved()
+    with pytest.raises(ConflictError, match="it answered 503; nothing was done"):
+        desk.runner.execute(plan.id, "bob")
+    assert desk.runner.execute(plan.id, "bob").status == "verifying"
+    assert target.seen == [asked, asked, POOL, READS]
+    desk.alerts.resolve(plan.alert_id, "ann", desk.clock.now())
+    assert desk.runner.verify() == [plan.id]
+    found = desk.engine.get(plan.id)
+    assert (found.status, "it answered 404" in str(found.reason)) == ("rolled_back", True)
+    assert found.post_checks[0] == "database_api answers 200 to GET /servers/db1/pool"
+
+
+def test_a_check_of_a_target_that_is_away_does_not_hold(desk: Desk, target: Target) -> None:
+    away = target.settings(url="http://127.0.0.1:9", timeout_s=1.0)
+    desk.settings = live({"database_api": away})
+    found = desk.runner.execute(desk.approved().id, "bob")
+    assert (found.status, "was not sent" in str(found.reason)) == ("rolled_back", True)
+    probe = HttpExecutor({"database_api": away}).probe
+    check = Answers(check="answers", target="database_api", path="/servers/db1/pool")
+    assert probe(check) == "no answer (ConnectError)"
+    assert "no target" in str(probe(check.model_copy(update={"target": "nothing"})))
 
 
 def test_the_kill_switch_stops_also_the_next_step_of_a_plan_under_way(desk: Desk, target: Target) -> None:
