@@ -43,8 +43,11 @@ class EffectEstimate(BaseModel):
 
 
 def estimate_share(treated: tuple[int, int], control: tuple[int, int]) -> EffectEstimate | None:
-    """The estimate from (cases, incidents) of both arms; None when an arm has no case."""
-    if not treated[0] or not control[0]:
+    """The estimate from (cases, incidents) of both arms.
+
+    None when an arm has no case, or no incident came in those left alone: then there was nothing to prevent.
+    """
+    if not treated[0] or not control[0] or not control[1]:
         return None
     draws = np.random.default_rng(SEED)
     acted, left = (draws.beta(hit + 0.5, cases - hit + 0.5, DRAWS) for cases, hit in (treated, control))
@@ -56,12 +59,12 @@ def estimate_share(treated: tuple[int, int], control: tuple[int, int]) -> Effect
 
 
 def estimate(session: Session, playbook: str) -> EffectEstimate | None:
-    """The estimate of a playbook from everything that is known so far; None while an arm has no case."""
+    """The estimate of a playbook from everything that is known so far; None as `estimate_share` says."""
     return estimates(session).get(playbook)
 
 
 def estimates(session: Session) -> dict[str, EffectEstimate]:
-    """The estimates of all playbooks of which cases of both arms are known."""
+    """The estimates of all playbooks of which enough is known."""
     cases, incidents = func.sum(EffectTable.cases), func.sum(EffectTable.incidents)
     query = select(EffectTable.playbook, EffectTable.arm, cases, incidents)
     query = query.where(EffectTable.incidents.is_not(None)).group_by(EffectTable.playbook, EffectTable.arm)
@@ -77,8 +80,9 @@ def in_words(found: EffectEstimate | None) -> str:
     """The estimate for people; it says what it rests on."""
     if found is None:
         return "its effect has not been measured yet"
+    low = "less than -100%" if found.low < -1 else f"{found.low:.0%}"
     return (
-        f"estimate: prevents {found.prevented:.0%} of incidents (90 % between {found.low:.0%} and {found.high:.0%}), "
+        f"estimate: prevents {found.prevented:.0%} of incidents (90 % between {low} and {found.high:.0%}), "
         f"from {found.treated} cases acted on and {found.control} left alone"
     )
 

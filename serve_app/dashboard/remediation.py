@@ -85,7 +85,7 @@ def _measured(found: Effects) -> Markup:
         [
             markup.profile(name),
             words.percent(one.prevented),
-            f"{words.percent(one.low)} to {words.percent(one.high)}",
+            f"{words.percent(max(one.low, -1.0))} to {words.percent(one.high)}",
             f"{one.treated_incidents:,} of {one.treated:,}",
             f"{one.control_incidents:,} of {one.control:,}",
         ]

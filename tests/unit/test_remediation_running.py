@@ -13,7 +13,7 @@ from fleetcast.errors import ConflictError, LimitError
 from fleetcast.remediation import control
 from fleetcast.remediation.checks import Answers
 from fleetcast.remediation.claim import Heart, claim
-from fleetcast.remediation.effects import estimate, estimate_share, note_trial, settle
+from fleetcast.remediation.effects import estimate, estimate_share, in_words, note_trial, settle
 from fleetcast.remediation.fleet import Surroundings
 from fleetcast.remediation.http_executor import HttpExecutor
 from fleetcast.settings import RemediationSettings
@@ -416,7 +416,10 @@ def test_the_estimate_knows_how_little_it_knows() -> None:
     assert many is not None
     assert few.high - few.low > 3 * (many.high - many.low)
     assert many.low < 0.5 < many.high
-    assert estimate_share((0, 0), (5, 5)) is None
+    assert "less than -100%" in in_words(estimate_share((4, 2), (4, 1)))
+    for nothing in (((0, 0), (5, 5)), ((5, 0), (0, 0)), ((5, 0), (5, 0))):
+        assert estimate_share(*nothing) is None
+    assert in_words(None) == "its effect has not been measured yet"
 
 
 def test_a_lease_that_nobody_holds_is_taken_at_once_and_one_that_is_held_is_not(desk: Desk) -> None:
