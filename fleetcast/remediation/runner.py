@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from fleetcast.clock import Clock
 from fleetcast.errors import ConflictError, FleetCastError, LimitError
 from fleetcast.remediation import control, effects
 from fleetcast.remediation.actions import Actions, Work
+from fleetcast.remediation.admission import admit, require_mode
 from fleetcast.remediation.claim import Heart, claim
 from fleetcast.remediation.executor import Executor
 from fleetcast.remediation.plan import PlanContent
 from fleetcast.remediation.present import POLICY, plan_view
 from fleetcast.remediation.rows import checked_content, expect, plan_row, read_plan
-from fleetcast.remediation.verdict import Probe, Verdict, failed_before, verdict, wrong_answer
+from fleetcast.remediation.verdict import Probe, Verdict, verdict, wrong_answer
 from fleetcast.remediation.views import PlanView
 from fleetcast.settings import RemediationSettings
 from fleetcast.store import audit
@@ -62,9 +62,9 @@ class Runner:
                 content = None
                 if status in control.RUNNING:
                     control.require_running(session)
-                    self._require_mode(plan_id, checked_content(plan_row(session, plan_id)))
+                    require_mode(plan_id, checked_content(plan_row(session, plan_id)), self.settings)
                 elif status not in THROUGH:
-                    content = self._startable(session, plan_id)
+                    content = admit(session, plan_id, self.settings, self.clock.now())
             if content is not None:
                 self._rehearse(plan_id, content)
             if status not in THROUGH:
@@ -80,7 +80,7 @@ class Runner:
                 if row.mode == "dry_run":
                     raise ConflictError(f"plan {plan_id} is a dry run: there is nothing to take back")
                 control.require_running(session)
-                self._require_mode(plan_id, checked_content(row))
+                require_mode(plan_id, checked_content(row), self.settings)
             self._claimed(plan_id, by, lambda work: self._take_back(work, f"{by} took it back"))
             return self._view(plan_id)
 
@@ -140,29 +140,6 @@ class Runner:
             row = read_plan(session, plan_id)
             return verdict(session, checked_content(row), row.verify_by, self._probe, self.clock.now())
 
-    def _startable(self, session: Session, plan_id: int) -> PlanContent:
-        """The content of a plan that may start now. Raises `ConflictError` and `LimitError`."""
-        now = self.clock.now()
-        row = plan_row(session, plan_id)
-        content = checked_content(row)
-        expect(row, now, "executing", "approved")
-        if row.approval is None or row.approval.plan_hash != row.hash or row.approval.expires_at <= now:
-            raise ConflictError(f"the approval of plan {plan_id} is for another content or has expired: propose anew")
-        control.require_running(session)
-        if content.mode != "dry_run":
-            self._require_mode(plan_id, content)
-            control.require_room(session, plan_id, content, self.settings, now)
-            if (reason := failed_before(session, content, now)) is not None:
-                raise ConflictError(f"plan {plan_id} is not begun: {reason}; nothing was done")
-        return content
-
-    def _require_mode(self, plan_id: int, content: PlanContent) -> None:
-        """Raise `ConflictError` when the settings no longer allow what the plan was approved for."""
-        if content.mode not in ("dry_run", self.settings.mode):
-            raise ConflictError(
-                f"plan {plan_id} was made for the mode {content.mode}, the setting is now {self.settings.mode}"
-            )
-
     def _rehearse(self, plan_id: int, content: PlanContent) -> None:
         """What has to be asked of others before a plan starts. Raises `ConflictError`."""
         if content.mode == "dry_run":
@@ -200,7 +177,7 @@ class Runner:
             require_lease(session, work.heart.lease)
             row = plan_row(session, work.plan_id)
             if row.status not in (*control.RUNNING, *THROUGH):
-                content = self._startable(session, work.plan_id)
+                content = admit(session, work.plan_id, self.settings, now)
                 row.status, row.started_at, row.executed_by = "executing", now, work.by
                 if not work.dry_run:
                     case = f"plan {work.plan_id}"
