@@ -26,14 +26,16 @@ ROOT = Path(__file__).parents[2]
 POOL, READS = "PUT /servers/db1/pool", "PUT /servers/db1/reads"
 BACK = ["DELETE /servers/db1/reads", "DELETE /servers/db1/pool"]
 
-# For every line on standard input: a process of its own carries a plan out and is killed before or after an action.
+# For every line on standard input: a process of its own carries a plan out and is killed before or after an action, or
+# before or after the commit of a transaction.
 WORKER = """
 import json, os, signal, sys
 from datetime import datetime
 from fleetcast.remediation.http_executor import HttpExecutor
 from fleetcast.remediation.runner import Runner
 from fleetcast.settings import RemediationSettings
-from fleetcast.store.engine import open_store
+from contextlib import contextmanager
+from fleetcast.store.engine import Store, open_store
 from tests.desk import Hands
 
 class Killed(HttpExecutor):
@@ -47,12 +49,25 @@ class Killed(HttpExecutor):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
+class Committing(Store):
+    count = 0
+    @contextmanager
+    def session(self):
+        with super().session() as session:
+            yield session
+            self.count += 1
+            if (self.count, "before the commit") == self.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if (self.count, "after the commit") == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
 def work(order):
     settings = RemediationSettings.model_validate(order["settings"])
     executor = Killed(settings.targets)
-    executor.at = (order["action"], order["moment"])
+    store = Committing(open_store(order["url"]).engine)
+    executor.at = store.at = (order["number"], order["moment"])
     clock = Hands(datetime.fromisoformat(order["now"]))
-    Runner(open_store(order["url"]), clock, settings, {"http": executor}, executor.probe).execute(order["plan"], "bob")
+    Runner(store, clock, settings, {"http": executor}, executor.probe).execute(order["plan"], "bob")
 
 for line in sys.stdin:
     child = os.fork()
@@ -95,17 +110,17 @@ KINDS = {
 }
 
 
-def killed(worker: subprocess.Popen[str], desk: Desk, plan: PlanView, action: int, moment: str) -> None:
-    """Let a process carry the plan out until it is killed there."""
+def ended(worker: subprocess.Popen[str], desk: Desk, plan: PlanView, number: int, moment: str) -> int:
+    """Let a process carry the plan out until it is killed there; how it ended."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     order = {
         "url": str(desk.store.engine.url), "settings": desk.settings.model_dump(mode="json"), "plan": plan.id,
-        "action": action, "moment": moment, "now": desk.clock.now().isoformat(),
+        "number": number, "moment": moment, "now": desk.clock.now().isoformat(),
     }  # fmt: skip
     worker.stdin.write(json.dumps(order) + "\n")
     worker.stdin.flush()
-    assert int(worker.stdout.readline()) == signal.SIGKILL
+    return int(worker.stdout.readline())
 
 
 def begin(desk: Desk, target: Target, kind: str) -> PlanView:
@@ -137,7 +152,7 @@ def test_a_plan_whose_process_is_killed_is_finished_or_taken_back_by_another(
     worker: subprocess.Popen[str], desk: Desk, target: Target, kind: str, moment: str, action: int
 ) -> None:
     plan = begin(desk, target, kind)
-    killed(worker, desk, plan, action, moment)
+    assert ended(worker, desk, plan, action, moment) == signal.SIGKILL
     between = desk.engine.get(plan.id)
     assert [step.status for step in between.steps][action - 1] == "started"
     assert desk.runner.tend() == [plan.id]
@@ -159,9 +174,27 @@ def test_a_plan_that_is_being_taken_back_when_its_process_is_killed_is_taken_bac
 ) -> None:
     plan = begin(desk, target, kind)
     target.answers[READS] = [422]
-    killed(worker, desk, plan, action, moment)
+    assert ended(worker, desk, plan, action, moment) == signal.SIGKILL
     assert desk.engine.get(plan.id).status == "rolling_back"
     assert desk.runner.tend() == [plan.id]
     assert desk.engine.get(plan.id).status == "rolled_back"
     assert [what for _, what in target.effects] == [POOL, BACK[1]]
     close(desk, target, plan)
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
+def test_whatever_transaction_a_process_is_killed_at_the_plan_is_finished_once(
+    worker: subprocess.Popen[str], desk: Desk, target: Target, moment: str
+) -> None:
+    """Walks all transactions, until there is none left to be killed at."""
+    for number in range(1, 100):
+        target.effects.clear()
+        plan = begin(desk, target, "takes a key once")
+        how = ended(worker, desk, plan, number, moment)
+        assert how in (0, signal.SIGKILL)
+        found = desk.runner.execute(plan.id, "carl")
+        assert (found.status, [what for _, what in target.effects]) == ("verifying", [POOL, READS])
+        close(desk, target, plan)
+        if how == 0:
+            assert number > 8
+            return
