@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from fleetcast.errors import ConflictError, LeaseLostError, StoreError
 from fleetcast.store.engine import Store
 from fleetcast.store.leases import Lease, beat_lease, release_lease, see_lease, take_lease
+from fleetcast.store.tables_remediation import PlanTable
 
 BEATS = 5  # in the time that others wait
 
@@ -33,16 +34,18 @@ def claim(store: Store, plan_id: int, takeover_s: float) -> Lease:
     """
     name, holder = f"plan/{plan_id}", f"{_process(os.getpid())} {uuid.uuid4().hex[:8]}"
     with store.session() as session:
+        session.get(PlanTable, plan_id, with_for_update=True)  # so that one at a time looks and takes
         seen = see_lease(session, name)
         if seen is None or not seen.lease.holder or _has_ended(seen.lease.holder):
             lease = take_lease(session, name, holder, seen)
-            assert lease is not None  # nobody else writes in this transaction
-            return lease
+            if lease is not None:
+                return lease
     time.sleep(takeover_s)
     with store.session() as session:
         lease = take_lease(session, name, holder, seen)
     if lease is None:
-        raise ConflictError(f"plan {plan_id} is being carried out by {seen.lease.holder}")
+        now = seen.lease.holder if seen is not None else "another process"
+        raise ConflictError(f"plan {plan_id} is being carried out by {now}")
     return lease
 
 

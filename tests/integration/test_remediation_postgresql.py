@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fleetcast.errors import ConflictError, LimitError
+from fleetcast.remediation.claim import claim
 from fleetcast.store.audit import verify
 from fleetcast.store.engine import open_store
 from tests import postgres
@@ -53,6 +54,10 @@ def test_plans_are_carried_out_within_limits_by_two_at_once(store_url: str, targ
     assert other.runner.execute(left.id, "bob").status == "verifying"
     with pytest.raises(ConflictError, match="is verifying"):
         desk.engine.approve(left.id, left.hash, "eve", {"approve"})
+    fresh = desk.proposed("db3")
+    with ThreadPoolExecutor(2) as pool:
+        claims = [pool.submit(claim, who.store, fresh.id, 0.2) for who in (desk, other)]
+        assert sorted(one.result().fence for one in claims) == [1, 2]
     with desk.store.reading() as session:
         verify(session)
     for one in (desk, other):
