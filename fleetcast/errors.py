@@ -18,9 +18,11 @@ expected and what to do. The command line prints the message alone and exits wit
     │   └── LeakageError       a window would reach into what the model was trained on
     ├── StoreError             the database refused
     │   ├── StorageFullError   its disk is full
+    │   ├── AuditError         the audit trail is not what was written
     │   ├── NotFoundError      no such alert, plan or key
     │   └── ConflictError      the thing is not in a state that allows this
-    │       └── LeaseLostError   another process has taken over
+    │       ├── LeaseLostError   another process has taken over
+    │       └── LimitError       a limit of remediation, its kill switch or its circuit breaker
     └── ServiceError           the service cannot do what was asked
         ├── AuthenticationError  no key or a wrong one
         └── PermissionDeniedError  a key without the scope
@@ -107,6 +109,10 @@ class StorageFullError(StoreError):
     """The database's disk is full."""
 
 
+class AuditError(StoreError):
+    """The audit trail is not what was written: entries were changed, deleted, moved or put in."""
+
+
 class NotFoundError(StoreError):
     """What was named is not there."""
 
@@ -117,6 +123,10 @@ class ConflictError(StoreError):
 
 class LeaseLostError(ConflictError):
     """Another process has taken over what this one did: its writes are refused."""
+
+
+class LimitError(ConflictError):
+    """No action may start now: a limit is reached, or the kill switch or the circuit breaker stops all."""
 
 
 class ServiceError(FleetCastError):

@@ -31,6 +31,16 @@ class ForecastSettings(BaseModel):
 MOST_USD = 1e12  # sums of so much stay finite
 
 
+class ProfileCost(BaseModel):
+    """Assumptions that differ for a profile; None is the general one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    downtime_usd_per_hour: float | None = Field(None, ge=0, le=MOST_USD)
+    incident_hours: float | None = Field(None, ge=0, le=8760)
+    prevented_share: float | None = Field(None, ge=0, le=1)
+
+
 class CostSettings(BaseModel):
     """Assumptions behind the value of an avoided incident; all are assumptions and shown as such."""
 
@@ -42,6 +52,15 @@ class CostSettings(BaseModel):
     )
     action_usd: float = Field(20.0, ge=0, le=MOST_USD, description="one remediation action")
     project_usd: float = Field(250_000.0, ge=0, le=MOST_USD)
+    profiles: dict[str, ProfileCost] = Field(default_factory=dict, description="what differs for a profile")
+
+    def of(self, profile: str) -> tuple[float, float]:
+        """Cost of an incident of a profile in US dollars, and the share of predicted ones that is prevented."""
+        own = self.profiles.get(profile, ProfileCost())
+        hours = self.incident_hours if own.incident_hours is None else own.incident_hours
+        rate = self.downtime_usd_per_hour if own.downtime_usd_per_hour is None else own.downtime_usd_per_hour
+        share = self.prevented_share if own.prevented_share is None else own.prevented_share
+        return hours * rate, share
 
 
 class AlertSettings(BaseModel):
@@ -73,6 +92,71 @@ class AlertSettings(BaseModel):
     timeout_s: float = Field(10.0, gt=0, description="for one attempt to deliver a notification")
     give_up_s: float = Field(3 * 86_400.0, gt=0, description="a notification not delivered for so long has failed")
     longest_silence_h: float = Field(24.0 * 31, gt=0, description="a silence ends after at most so long")
+
+
+class HttpTarget(BaseModel):
+    """An API that playbooks may call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(pattern=r"^https?://[^\s?#]+$", description="base address; paths of playbooks are added to it")
+    allow: list[str] = Field(
+        description="requests that it may be sent, as `METHOD /path`; a `*` stands for one segment of a path"
+    )
+    token_file: Path | None = Field(None, description="file with a bearer token, read for each request")
+    ca_file: Path | None = Field(None, description="certificates that its own is checked against")
+    timeout_s: float = Field(30.0, gt=0)
+    honours_keys: bool = Field(
+        False, description="it carries out a request once for each `Idempotency-Key`, however often it is sent"
+    )
+    lookup: str | None = Field(
+        None, pattern="^/", description="path that `GET` answers 200 for an action that it has taken (`{action_id}`)"
+    )
+
+
+class KubernetesSettings(BaseModel):
+    """A cluster that playbooks may act on."""
+
+    kubeconfig: Path | None = Field(None, description="its kubeconfig; None is the cluster that FleetCast runs in")
+    namespace: str = Field("default", description="where deployments are scaled")
+    operations: list[Literal["cordon", "uncordon", "drain", "scale"]] = Field(default_factory=list)
+    max_replicas: int = Field(20, ge=1, description="a deployment is not scaled above it")
+    drain_s: float = Field(300.0, gt=0, description="how long a drain waits for pods to go")
+
+
+class AnsibleSettings(BaseModel):
+    """A project folder of Ansible that playbooks may use."""
+
+    project: Path = Field(description="folder with the playbooks and an `inventory`")
+    artifacts: Path = Field(description="folder where each run leaves its output and its exit code")
+    allow: list[str] = Field(default_factory=list, description="file names of the playbooks that may be run")
+    timeout_s: float = Field(900.0, gt=0)
+
+
+class RemediationSettings(BaseModel):
+    """What remediation may do; as it comes it only says what it would have done."""
+
+    mode: Literal["dry_run", "simulated", "live"] = Field(
+        "dry_run", description="do nothing, act on a simulated fleet, or act on machines"
+    )
+    automatic: Literal["never", "dry_run", "always"] = Field(
+        "dry_run", description="when the policy may approve what a playbook lets it: never, in dry run, or always"
+    )
+    playbooks: Path | None = Field(None, description="folder whose playbooks replace those of the package")
+    approval_minutes: float = Field(30.0, gt=0, description="an approval holds for so long")
+    max_concurrent: int = Field(3, ge=1, description="plans that are carried out at a time")
+    max_concurrent_per_profile: int = Field(1, ge=1)
+    max_actions_per_hour: int = Field(60, ge=1)
+    max_actions_per_hour_per_profile: int = Field(20, ge=1)
+    cooldown_minutes: float = Field(60.0, ge=0, description="a server is left alone for so long after an action")
+    breaker_failures: int = Field(3, ge=1, description="plans that fail in a row until all is stopped")
+    holdout_share: float = Field(
+        0.05, ge=0, lt=1, description="share of servers that is never acted on, so that the effect can be measured"
+    )
+    takeover_s: float = Field(10.0, gt=0, description="a process that gives no sign of life for so long has ended")
+    targets: dict[str, HttpTarget] = Field(default_factory=dict, description="APIs by the name that playbooks use")
+    kubernetes: KubernetesSettings | None = None
+    ansible: AnsibleSettings | None = None
 
 
 class ServiceSettings(BaseModel):
@@ -183,6 +267,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    remediation: RemediationSettings = Field(default_factory=RemediationSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 

@@ -33,7 +33,7 @@ def build(args: AppArgs) -> serve.Application:
     history = _single("history", History).bind(args, manifest.timezone, steps)
     edges = topology(args.dataset)
     alerts = _single("alerts", Alerts).bind(args, upstreams(edges))
-    remediation = _single("remediation", Remediation).bind(args)
+    remediation = _single("remediation", Remediation).bind(args, pairs(edges))
     watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation, edges)
     ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
     return ingress.bind(args, history, watcher, forecaster, alerts, remediation)  # type: ignore[no-any-return]
@@ -74,6 +74,11 @@ def upstreams(edges: pa.Table) -> dict[str, list[str]]:
     for edge in edges.to_pylist():
         found.setdefault(edge["downstream"], []).append(edge["upstream"])
     return found
+
+
+def pairs(edges: pa.Table) -> list[tuple[str, str]]:
+    """Who depends on whom, as (upstream, downstream)."""
+    return list(zip(edges["upstream"].to_pylist(), edges["downstream"].to_pylist(), strict=True))
 
 
 def _forecaster(args: AppArgs, steps: int) -> serve.Application:

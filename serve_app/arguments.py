@@ -8,7 +8,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetcast.clock import ClockSpec
-from fleetcast.settings import AlertSettings, CostSettings, MetricsSettings, PrometheusSettings, ServiceSettings
+from fleetcast.settings import (
+    AlertSettings,
+    CostSettings,
+    MetricsSettings,
+    PrometheusSettings,
+    RemediationSettings,
+    ServiceSettings,
+)
 
 
 class AppArgs(BaseModel):
@@ -32,6 +39,7 @@ class AppArgs(BaseModel):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    remediation: RemediationSettings = Field(default_factory=RemediationSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 

@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from fleetcast.clock import Clock, floor_to_step
 from fleetcast.errors import AuthenticationError, PermissionDeniedError, ServiceError, UsageError
+from fleetcast.remediation.simulated_executor import apply
 from fleetcast.simulate.live import LiveFleet
 from serve_app.schedule import STEP
 from serve_app.schemas import DemoInfo
+from serve_app.schemas_remediation import SimulatedActions
 
 CHUNK_ROWS = 10_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
@@ -76,9 +78,11 @@ class Feed:
         self._since: datetime | None = None
         self._planned: set[tuple[str, datetime]] = set()
         self._planned_at: datetime | None = None
+        self._acted = 0
 
     def backfill(self, hours: float) -> int:
         """Post the last hours up to now; returns the number of rows."""
+        self._follow_actions()
         last = self.newest_complete()
         first = max(self._start, last - timedelta(hours=hours))
         rows = self._live.rows(first, last)
@@ -87,8 +91,9 @@ class Feed:
         return int(rows.num_rows)
 
     def step(self) -> None:
-        """Play the scenario asked for, announce maintenance, post what is complete and not posted yet."""
+        """Play the scenario asked for, do what remediation did, announce maintenance, post what is complete."""
         self._follow_scenario()
+        self._follow_actions()
         self._announce_maintenance()
         last = self.newest_complete()
         if self._posted is None or last > self._posted:
@@ -117,6 +122,20 @@ class Feed:
             where = f" on {', '.join(struck)}" if struck else ""
             self._say(f"feed: scenario {asked.scenario} from {at.isoformat()}{where}")
         self._since = asked.since
+
+    def _follow_actions(self) -> None:
+        """Let the fleet feel what was done to it since the last time, from the first step that is not posted yet."""
+        found = SimulatedActions.model_validate(
+            self._client.call("GET", f"/v1/remediation/simulated?after={self._acted}")
+        )
+        for one in found.items:
+            self._acted = one.id
+            try:
+                apply(self._live, [one], self._posted)
+            except UsageError as error:
+                self._say(f"feed: {one.action} of {one.server} cannot be done: {error}")
+            else:
+                self._say(f"feed: {one.action} of {one.server}")
 
     def _announce_maintenance(self) -> None:
         now = self._clock.now()

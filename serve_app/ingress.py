@@ -20,6 +20,7 @@ from serve_app.limits import BodyLimit
 from serve_app.refusals import add_handlers
 from serve_app.routes import (
     alerts,
+    cost,
     demo,
     documents,
     fleet,
@@ -28,8 +29,8 @@ from serve_app.routes import (
     metrics,
     on_demand,
     past,
+    remediation,
     remote_write,
-    response,
     stream,
 )
 from serve_app.schemas import ErrorAnswer, StreamMessage
@@ -91,7 +92,7 @@ def make_app(services: Services) -> FastAPI:
 
     app.state.services = services
     app.state.hub = Hub(poll)
-    for group in (fleet, past, on_demand, intake, remote_write, alerts, response, demo, metrics):
+    for group in (fleet, past, on_demand, intake, remote_write, alerts, remediation, cost, demo, metrics):
         app.include_router(group.router, dependencies=[Depends(KEY)])
     for group in (health, stream, documents):
         app.include_router(group.router)

@@ -159,6 +159,7 @@ def _arguments(launch: Launch, settings: Settings, clock: ClockSpec) -> AppArgs:
         service=settings.service,
         alerts=settings.alerts,
         cost=settings.cost,
+        remediation=settings.remediation,
         prometheus=settings.prometheus,
         metrics=settings.metrics,
     )

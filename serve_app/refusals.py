@@ -13,6 +13,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.exceptions import HTTPException
 
 from fleetcast.errors import (
+    AuditError,
     AuthenticationError,
     ConflictError,
     ContractError,
@@ -39,6 +40,7 @@ _STATUS: tuple[tuple[type[FleetCastError], int, str], ...] = (
     (NotFoundError, 404, "not_found"),
     (NotAcceptableError, 406, "not_acceptable"),
     (ConflictError, 409, "conflict"),
+    (AuditError, 409, "audit"),
     (TooLargeError, 413, "too_large"),
     (TooManyRequestsError, 429, "too_many_requests"),
     (BusyError, 429, "busy"),

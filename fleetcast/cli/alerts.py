@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fleetcast.cli import routes
-from fleetcast.cli.keys import DATABASE, HOME
+from fleetcast.cli.database import DATABASE, HOME
 from fleetcast.cli.output import JSON_OPTION, print_json, say
 from fleetcast.cli.parse import parse_span
 from fleetcast.cli.routes import AT, BY, alert_engine, moment

@@ -12,13 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fleetcast.cli.database import DATABASE, HOME, opened
 from fleetcast.cli.output import JSON_OPTION, print_json, say
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-HOME = typer.Option(None, help="Folder of the service's database; default FLEETCAST_HOME.")
-DATABASE = typer.Option(None, help="SQLAlchemy URL of the database; default FLEETCAST_DATABASE_URL.")
 NAME = typer.Argument(help="Name of the key: it is shown wherever the key acts.")
 BY = "command line"
 
@@ -83,16 +82,5 @@ def revoke_one(name: str = NAME, home: Path | None = HOME, database: str | None 
 
 @contextmanager
 def _session(home: Path | None, database: str | None) -> Iterator[Session]:
-    from fleetcast.operate.home import make_home, service_home
-    from fleetcast.settings import Settings
-    from fleetcast.store.engine import open_store
-
-    settings = Settings()
-    if database is None and settings.database_url is None:
-        settings.home = service_home(make_home(home or settings.home))
-    store = open_store(database or settings.database)
-    try:
-        with store.session() as session:
-            yield session
-    finally:
-        store.close()
+    with opened(home, database) as (store, _), store.session() as session:
+        yield session

@@ -9,7 +9,21 @@ import typer
 from pydantic import ValidationError
 
 from fleetcast import __version__
-from fleetcast.cli import alerts, compare, data, evaluate, explain, housekeeping, keys, models, service, training
+from fleetcast.cli import (
+    alerts,
+    audit,
+    compare,
+    cost,
+    data,
+    evaluate,
+    explain,
+    housekeeping,
+    keys,
+    models,
+    remediate,
+    service,
+    training,
+)
 from fleetcast.errors import FleetCastError
 from fleetcast.runtime import prepare_environment
 from fleetcast.settings import Settings
@@ -21,7 +35,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (service, data, compare, training, evaluate, explain, models, alerts, keys, housekeeping):
+for room in (
+    service,
+    data,
+    compare,
+    training,
+    evaluate,
+    explain,
+    models,
+    alerts,
+    remediate,
+    cost,
+    audit,
+    keys,
+    housekeeping,
+):
     room.register(app)
 
 

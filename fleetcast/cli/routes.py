@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fleetcast.cli.keys import DATABASE, HOME
+from fleetcast.cli.database import DATABASE, HOME
 from fleetcast.cli.output import JSON_OPTION, print_json
 from fleetcast.cli.parse import parse_time
 

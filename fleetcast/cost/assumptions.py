@@ -29,7 +29,14 @@ class Assumptions:
 def save_assumptions(session: Session, values: CostSettings, author: str, now: datetime) -> None:
     """Put new assumptions in force; the earlier ones are kept. Raises `UsageError` for a value that is not finite."""
     numbers = values.model_dump()
-    endless = sorted(name for name, value in numbers.items() if not math.isfinite(value))
+    plain = {name: value for name, value in numbers.items() if isinstance(value, float)}
+    plain |= {
+        f"profiles.{profile}.{name}": value
+        for profile, own in numbers["profiles"].items()
+        for name, value in own.items()
+        if value is not None
+    }
+    endless = sorted(name for name, value in plain.items() if not math.isfinite(value))
     if endless:
         raise UsageError(f"the assumptions {endless} are not finite: give a number")
     session.add(CostAssumptionTable(at=now, author=author, assumptions=numbers))
@@ -38,8 +45,13 @@ def save_assumptions(session: Session, values: CostSettings, author: str, now: d
 
 def load_assumptions(session: Session, defaults: CostSettings) -> Assumptions:
     """The assumptions that were saved last; `defaults` where none were."""
-    query = select(CostAssumptionTable).order_by(CostAssumptionTable.id.desc()).limit(1)
-    row = session.scalars(query).one_or_none()
-    if row is None:
-        return Assumptions(defaults, FROM_SETTINGS, None)
-    return Assumptions(CostSettings.model_validate(row.assumptions), row.author, row.at)
+    return list_assumptions(session, defaults, 1)[0]
+
+
+def list_assumptions(session: Session, defaults: CostSettings, limit: int = 100) -> list[Assumptions]:
+    """The newest assumptions that were saved, newest first, and after the first that ever was `defaults`."""
+    query = select(CostAssumptionTable).order_by(CostAssumptionTable.id.desc()).limit(limit)
+    saved = [
+        Assumptions(CostSettings.model_validate(row.assumptions), row.author, row.at) for row in session.scalars(query)
+    ]
+    return [*saved, Assumptions(defaults, FROM_SETTINGS, None)][:limit]

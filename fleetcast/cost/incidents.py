@@ -17,6 +17,7 @@ class Incident:
     """One incident; `probability` is None when it was open when first seen, so that nothing was forecast."""
 
     key: str
+    profile: str
     probability: float | None
     confirmed: bool
     over_at: datetime | None
@@ -45,7 +46,7 @@ def distinct_incidents(alerts: Iterable[AlertTable]) -> list[Incident]:
 
 
 def _incident(alert: AlertTable) -> Incident:
-    return Incident(alert.key, alert.p_forecast, alert.confirmed_at is not None, alert.resolved_at)
+    return Incident(alert.key, alert.profile, alert.p_forecast, alert.confirmed_at is not None, alert.resolved_at)
 
 
 def _continues(incident: Incident, alert: AlertTable) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,14 +10,16 @@ from sqlalchemy import select
 
 from fleetcast.cost.assumptions import load_assumptions
 from fleetcast.cost.incidents import distinct_incidents
-from fleetcast.cost.saving import Saving, expected_saving
+from fleetcast.cost.saving import Case, Saving, expected_saving
 from fleetcast.settings import CostSettings
 from fleetcast.store.cycles import ALERTING, observed
 from fleetcast.store.engine import Store
 from fleetcast.store.tables import AlertTable
+from fleetcast.store.tables_remediation import PlanTable
 
 DAYS_A_MONTH, DAYS_A_YEAR = 30, 365
 SHORT_HOURS = 24.0
+ACTED = (PlanTable.mode == "live", PlanTable.started_at.is_not(None))
 
 
 class _View(BaseModel):
@@ -39,6 +42,16 @@ class AssumptionsView(_View):
     at: datetime | None = Field(description="None until somebody saves other values")
 
 
+class ProfileSaving(_View):
+    """The part of one profile."""
+
+    profile: str
+    incidents: int
+    expected_incidents: float
+    avoided_usd: float
+    net_usd: float
+
+
 class CostReport(_View):
     """Value of the incidents that were forecast, each counted once; US dollars."""
 
@@ -51,6 +64,7 @@ class CostReport(_View):
     expected_incidents: float = Field(description="sum of the calibrated probabilities")
     confirmed: int = Field(description="forecast incidents that were then observed")
     passed: int = Field(description="resolved without an incident being observed")
+    profiles: list[ProfileSaving] = Field(description="profiles with a forecast incident, the most valuable first")
     avoided_usd: float = Field(ge=0, description="sum of P(incident) x P(prevented) x cost of an incident")
     false_alarms_usd: float = Field(ge=0)
     actions_usd: float = Field(ge=0)
@@ -60,7 +74,7 @@ class CostReport(_View):
     year: Estimate | None = Field(description="365 days")
     payback_months: float | None = Field(description="None when the saving never pays the project back")
     assumptions: AssumptionsView
-    shadow: bool = Field(description="nothing was done: the figures say what would have been saved")
+    shadow: bool = Field(description="nothing was done on machines: the figures say what would have been saved")
     notes: list[str]
 
 
@@ -69,11 +83,12 @@ def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostRepo
     with store.reading() as session:
         assumptions = load_assumptions(session, defaults)
         span = observed(session, ALERTING)
+        acted = session.scalars(select(PlanTable.id).where(*ACTED).limit(1)).first() is not None
         alerts = session.scalars(select(AlertTable).where(AlertTable.opened_at.is_not(None))).all()
     incidents = distinct_incidents(alerts)
     forecast = [incident for incident in incidents if incident.probability is not None]
-    probabilities = [incident.probability for incident in forecast if incident.probability is not None]
-    saving = expected_saving(probabilities, assumptions.values)
+    cases = [(one.profile, one.probability) for one in forecast if one.probability is not None]
+    saving = expected_saving(cases, assumptions.values)
     hours = max(0.0, (now - span.first_at).total_seconds() / 3600) if span else 0.0
     day = _scaled(saving, 24 / hours) if hours > 0 and forecast else None
     month = _scaled(saving, DAYS_A_MONTH * 24 / hours) if day else None
@@ -83,9 +98,10 @@ def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostRepo
         observed_hours=hours,
         incidents=len(forecast),
         seen_late=len(incidents) - len(forecast),
-        expected_incidents=sum(probabilities),
+        expected_incidents=sum(chance for _, chance in cases),
         confirmed=sum(incident.confirmed for incident in forecast),
         passed=sum(incident.over_at is not None and not incident.confirmed for incident in forecast),
+        profiles=_profiles(cases, assumptions.values),
         avoided_usd=saving.avoided,
         false_alarms_usd=saving.false_alarms,
         actions_usd=saving.actions,
@@ -95,8 +111,8 @@ def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostRepo
         year=_scaled(saving, DAYS_A_YEAR * 24 / hours) if day else None,
         payback_months=assumptions.values.project_usd / month.expected if month and month.expected > 0 else None,
         assumptions=AssumptionsView(values=assumptions.values, author=assumptions.author, at=assumptions.at),
-        shadow=True,
-        notes=_notes(hours, len(forecast)),
+        shadow=not acted,
+        notes=_notes(hours, cases, assumptions.values, acted),
     )
 
 
@@ -104,15 +120,34 @@ def _scaled(saving: Saving, factor: float) -> Estimate:
     return Estimate(expected=saving.net * factor, low=saving.low * factor, high=saving.high * factor)
 
 
-def _notes(hours: float, incidents: int) -> list[str]:
+def _profiles(cases: Sequence[Case], values: CostSettings) -> list[ProfileSaving]:
+    found = []
+    for profile in {name for name, _ in cases}:
+        own = [case for case in cases if case[0] == profile]
+        saving = expected_saving(own, values)
+        found.append(
+            ProfileSaving(
+                profile=profile, incidents=len(own), expected_incidents=sum(chance for _, chance in own),
+                avoided_usd=saving.avoided, net_usd=saving.net,
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda one: (-one.net_usd, one.profile))
+
+
+def _notes(hours: float, cases: Sequence[Case], values: CostSettings, acted: bool) -> list[str]:
     """What a reader has to know before believing the figures."""
     notes = [
-        "Nothing was done: the figures say what would have been saved. They rest on the assumptions shown.",
+        "Plans were carried out for a part of the incidents; the figures still rest on the assumptions shown."
+        if acted
+        else "Nothing was done: the figures say what would have been saved. They rest on the assumptions shown.",
         "The interval holds for other spans like the one observed; it does not hold for wrong assumptions.",
     ]
+    unused = sorted(set(values.profiles) - {name for name, _ in cases})
+    if unused:
+        notes.append(f"The assumptions for {', '.join(unused)} are not used: no incident was forecast there.")
     if hours == 0:
         notes.append("Nothing has been observed yet: there is nothing to estimate from.")
-    elif incidents == 0:
+    elif not cases:
         notes.append(f"No incident has been forecast in {hours:.1f} h: there is nothing to estimate from.")
     elif hours < SHORT_HOURS:
         notes.append(

@@ -1,69 +1,76 @@
-"""Remediation: a plan for an alert, its approval, and its execution, which is a dry run."""
+"""Deciding on remediation: a plan for an incident, its approval or rejection. `runner` carries it out."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from fleetcast.alerting.lifecycle import LIVE
-from fleetcast.alerting.views import AlertView
+from fleetcast.alerting.views import AlertLevel
+from fleetcast.clock import Clock
 from fleetcast.errors import ConflictError, NotFoundError, PermissionDeniedError
-from fleetcast.remediation.executor import DryRunExecutor, Executor
-from fleetcast.remediation.plan import PlanContent, action_id, canonical, content_hash, make_content
+from fleetcast.remediation import effects
+from fleetcast.remediation.fleet import Surroundings
+from fleetcast.remediation.plan import PlanContent, Subject, canonical, content_hash, is_held_out, make_content
 from fleetcast.remediation.playbook import FALLBACK_PROFILE, load_playbooks
 from fleetcast.remediation.present import POLICY, has_status, plan_view, status_of
+from fleetcast.remediation.rows import checked_content, expect, plan_row
 from fleetcast.remediation.views import ApproverRole, PlanStatus, PlanView
+from fleetcast.settings import RemediationSettings
 from fleetcast.store import audit
 from fleetcast.store.engine import Store
-from fleetcast.store.tables import AlertTable, ApprovalTable, ExecutionTable, PlanTable
+from fleetcast.store.tables import AlertTable
+from fleetcast.store.tables_remediation import ApprovalTable, PlanTable
 
 SCOPE_OF_ROLE: dict[ApproverRole, str] = {"engineer": "approve", "director": "admin"}
 
 
 class RemediationEngine:
-    """Proposes plans from the playbooks of the package and keeps them in the store.
+    """Proposes plans from playbooks and keeps them, and what people decide about them, in the store.
 
-    One engine a database carries plans out: a step that was started and not finished is one that a crash interrupted.
+    Raises `UsageError` when a playbook is wrong.
     """
 
-    def __init__(self, store: Store, executor: Executor | None = None) -> None:
-        self.store = store
-        self.executor: Executor = executor or DryRunExecutor()
-        self.playbooks = load_playbooks()
-        self._executing = threading.Lock()
+    def __init__(self, store: Store, clock: Clock, settings: RemediationSettings) -> None:
+        self.store, self.clock, self.settings = store, clock, settings
+        self.playbooks = load_playbooks(settings.playbooks)
 
-    def propose(self, alert: AlertView, now: datetime, fleet_profiles: Mapping[str, str]) -> PlanView | None:
+    def propose(self, alert_id: int, surroundings: Surroundings, by: str | None = None) -> PlanView | None:
         """The plan of a live alert, made when it has none in force; one that expired is followed by a new one.
 
-        None when there is nothing to propose: the alert is over, something else explains it, or its level asks for no
-        action. `fleet_profiles` is the profile of every server, for the blast radius. Raises `NotFoundError` when the
-        store does not have the alert.
+        A person who asks (`by`; None is the policy) gets a plan of theirs in place of one that waits for approval.
+
+        None when there is nothing to propose: the alert is over, something else explains it, its level asks for no
+        action, or its server belongs to those that are never acted on. Raises `NotFoundError` when the store does
+        not have the alert, `ConflictError` when its plan has gone too far to be replaced.
         """
+        if by == POLICY:
+            raise PermissionDeniedError(f"nobody who is called {POLICY!r} asks for plans: use a key of another name")
+        now, by = self.clock.now(), by or POLICY
         with self.store.session() as session:
-            row = session.get(AlertTable, alert.id, with_for_update=True)
-            if row is None:
-                raise NotFoundError(f"there is no alert {alert.id}")
-            playbook = self.playbooks.get(alert.profile, self.playbooks[FALLBACK_PROFILE])
-            if row.state not in LIVE or row.inhibited_by is not None or alert.level not in playbook.trigger.levels:
+            alert = session.get(AlertTable, alert_id, with_for_update=True)
+            if alert is None:
+                raise NotFoundError(f"there is no alert {alert_id}")
+            subject = _subject(alert)
+            playbook = self.playbooks.get(subject.profile, self.playbooks[FALLBACK_PROFILE])
+            if alert.state not in LIVE or alert.inhibited_by is not None:
                 return None
-            plan = session.scalars(
-                select(PlanTable).where(PlanTable.alert_id == alert.id, PlanTable.status != "expired")
-            ).one_or_none()
-            if plan is not None and status_of(plan, now) == "expired":
-                plan.status = "expired"
-                session.flush()
-                plan = None
+            if subject.level not in playbook.trigger.levels or self._holds_out(session, subject, playbook.profile, now):
+                return None
+            plan = _in_force(session, alert_id, by, now)
             if plan is None:
-                content = make_content(alert, playbook, now, fleet_profiles, self.executor.dry_run)
-                plan = _add_plan(session, content, now)
+                estimate = effects.estimate(session, playbook.profile)
+                content = make_content(subject, playbook, surroundings, self.settings, estimate, by, now)
+                plan = self._add(session, content, now)
             return plan_view(plan, now)
 
-    def list_plans(self, now: datetime, status: PlanStatus | None = None, limit: int = 200) -> list[PlanView]:
-        """Plans as they are at `now`, those with a status or all: the newest `limit`, newest first."""
+    def list_plans(self, status: PlanStatus | None = None, limit: int = 200) -> list[PlanView]:
+        """Plans as they are now, those with a status or all: the newest `limit`, newest first."""
+        now = self.clock.now()
         query = (
             select(PlanTable)
             .options(selectinload(PlanTable.approval), selectinload(PlanTable.executions))
@@ -75,138 +82,104 @@ class RemediationEngine:
         with self.store.reading() as session:
             return [plan_view(row, now) for row in session.scalars(query)]
 
-    def get(self, plan_id: int, now: datetime) -> PlanView:
+    def get(self, plan_id: int) -> PlanView:
         """One plan. Raises `NotFoundError`."""
         with self.store.reading() as session:
-            return plan_view(_row(session, plan_id), now)
+            row = session.get(PlanTable, plan_id)
+            if row is None:
+                raise NotFoundError(f"there is no plan {plan_id}")
+            return plan_view(row, self.clock.now())
 
-    def approve(self, plan_id: int, plan_hash: str, by: str, scopes: Collection[str], now: datetime) -> PlanView:
-        """A person approves exactly the plan with this hash.
+    def approve(self, plan_id: int, plan_hash: str, by: str, scopes: Collection[str]) -> PlanView:
+        """A person approves exactly the plan with this hash; the approval expires.
 
         Raises `NotFoundError`; `PermissionDeniedError` when `scopes` lack that of the plan's role (engineer: approve,
-        director: admin); `ConflictError` when the hash is another's or the plan does not wait for approval.
+        director: admin), or `by` asked for the plan; `ConflictError` when the hash is another's or the plan does not
+        wait for approval.
         """
+        now = self.clock.now()
         with self.store.session() as session:
-            row = _row(session, plan_id)
-            role = _checked_content(row).approver_role
+            row = plan_row(session, plan_id)
+            role = checked_content(row).approver_role
             _require(scopes, role)
-            _expect(row, now, "proposed", "approved")
+            expect(row, now, "approved", "proposed")
             if plan_hash != row.hash:
                 raise ConflictError(
                     f"plan {plan_id} has the hash {row.hash}, the approval is for {plan_hash}: read the plan again"
                 )
-            _approve(session, row, by, role, now)
+            if by == row.requested_by != POLICY:
+                raise PermissionDeniedError(f"{by} asked for plan {plan_id}: somebody else has to approve it")
+            self._approve(session, row, by, role, now)
             return plan_view(row, now)
 
-    def reject(self, plan_id: int, by: str, scopes: Collection[str], now: datetime) -> PlanView:
+    def reject(self, plan_id: int, by: str, scopes: Collection[str]) -> PlanView:
         """A person decides against a plan of which nothing has been carried out.
 
-        Raises as `approve` does.
+        Raises `NotFoundError`, `PermissionDeniedError` (see `approve`; whoever asked for it may take it back) and
+        `ConflictError` when it was started or is over.
         """
+        now = self.clock.now()
         with self.store.session() as session:
-            row = _row(session, plan_id)
-            _require(scopes, _checked_content(row).approver_role)
-            if row.executions:
-                raise ConflictError(f"plan {plan_id} has been started: it can no longer be rejected")
-            _expect(row, now, "approved" if row.approval else "proposed", "rejected")
-            row.status = "rejected"
+            row = plan_row(session, plan_id)
+            if by != row.requested_by or row.requested_by == POLICY:
+                _require(scopes, checked_content(row).approver_role)
+            expect(row, now, "rejected", "proposed", "approved")
+            row.status, row.ended_at = "rejected", now
             audit.record(session, now, by, "reject plan", str(plan_id), row.hash)
             return plan_view(row, now)
 
-    def execute(self, plan_id: int, by: str, now: datetime) -> PlanView:
-        """Carry out an approved plan, every step once: recorded before it and after it under its action id.
+    def _holds_out(self, session: Session, subject: Subject, playbook: str, now: datetime) -> bool:
+        """Whether the incident is left alone, so that the effect of acting on others can be measured."""
+        share = self.settings.holdout_share
+        if self.settings.mode == "dry_run" or not any(is_held_out(name, share) for name in subject.servers):
+            return False
+        effects.note_case(session, now, playbook, "control", subject.alert_id, "held out")
+        return True
 
-        Called again it goes on where it was interrupted, and changes nothing when it is through; called twice at once
-        the second waits for the first. Raises `NotFoundError`; `ConflictError` when the plan is not approved, or
-        expired, also when that happens between its steps.
-        """
-        with self._executing:
-            return self._carry_out(plan_id, by, now)
+    def _add(self, session: Session, content: PlanContent, now: datetime) -> PlanTable:
+        text = canonical(content)
+        plan = PlanTable(
+            hash=content_hash(text), content=text, alert_id=content.alert_id, profile=content.profile,
+            mode=content.mode, requested_by=content.requested_by, status="proposed", created_at=content.created_at,
+            expires_at=content.expires_at,
+        )  # fmt: skip
+        session.add(plan)
+        session.flush()
+        audit.record(session, now, content.requested_by, "propose plan", str(plan.id), plan.hash)
+        if content.automatic:
+            self._approve(session, plan, POLICY, POLICY, now)
+        return plan
 
-    def _carry_out(self, plan_id: int, by: str, now: datetime) -> PlanView:
-        with self.store.session() as session:
-            row = _row(session, plan_id)
-            content = _checked_content(row)
-            if row.status == "executed":
-                return plan_view(row, now)
-            _expect(row, now, "approved", "executed")
-            if row.approval is None or row.approval.plan_hash != row.hash:
-                raise ConflictError(f"the approval of plan {plan_id} is for another content: propose it again")
-            plan_hash = row.hash
-        for index in range(len(content.steps)):
-            self._perform(plan_id, plan_hash, content, index, by, now)
-        with self.store.session() as session:
-            row = _row(session, plan_id)
-            if row.status != "executed":
-                _expect(row, now, "approved", "executed")
-                row.status, row.executed_by, row.executed_at = "executed", by, now
-                audit.record(session, now, by, "execute plan (dry run)", str(plan_id), row.hash)
-            return plan_view(row, now)
-
-    def _perform(self, plan_id: int, plan_hash: str, content: PlanContent, index: int, by: str, now: datetime) -> None:
-        """One step. Found started and not finished, it is tried again under the same action id."""
-        key = action_id(plan_id, plan_hash, index)
-        with self.store.session() as session:
-            row = _row(session, plan_id)  # locked: nobody rejects it between this check and the record of the start
-            execution = session.get(ExecutionTable, key)
-            if execution is not None and execution.finished_at is not None:
-                return
-            _expect(row, now, "approved", "executed")
-            if execution is None:
-                session.add(ExecutionTable(action_id=key, plan_id=plan_id, step=index, by=by, started_at=now))
-        result = self.executor.perform(key, content.steps[index])
-        with self.store.session() as session:
-            execution = session.get_one(ExecutionTable, key, with_for_update=True)
-            if execution.finished_at is None:
-                execution.finished_at, execution.result = now, result
+    def _approve(self, session: Session, row: PlanTable, by: str, role: str, now: datetime) -> None:
+        until = min(row.expires_at, now + timedelta(minutes=self.settings.approval_minutes))
+        row.status, row.expires_at = "approved", until
+        row.approval = ApprovalTable(plan_hash=row.hash, by=by, role=role, at=now, expires_at=until)
+        audit.record(session, now, by, f"approve plan as {role}", str(row.id), row.hash)
 
 
-def _add_plan(session: Session, content: PlanContent, now: datetime) -> PlanTable:
-    text = canonical(content)
-    plan = PlanTable(
-        hash=content_hash(text),
-        content=text,
-        alert_id=content.alert_id,
-        status="proposed",
-        created_at=content.created_at,
-        expires_at=content.expires_at,
-    )
-    session.add(plan)
-    session.flush()
-    audit.record(session, now, POLICY, "propose plan", str(plan.id), plan.hash)
-    if content.automatic:
-        _approve(session, plan, POLICY, POLICY, now)
+def _subject(alert: AlertTable) -> Subject:
+    level = cast("AlertLevel", alert.level)
+    return Subject(alert.id, (alert.server,), alert.profile, alert.metric, level, alert.score)
+
+
+def _in_force(session: Session, alert_id: int, by: str, now: datetime) -> PlanTable | None:
+    """The plan of an alert that is neither expired nor, when a person asks, still without approval."""
+    query = select(PlanTable).where(PlanTable.alert_id == alert_id, PlanTable.status != "expired")
+    plan = session.scalars(query).one_or_none()
+    if plan is None:
+        return None
+    status = status_of(plan, now)
+    if status == "expired" or (by != POLICY and status == "proposed"):
+        plan.status, plan.ended_at = "expired", now
+        plan.reason = None if status == "expired" else f"{by} asked for a new one"
+        session.flush()
+        return None
+    if by != POLICY:
+        raise ConflictError(f"plan {plan.id} for alert {alert_id} is {status}: there is no other beside it")
     return plan
-
-
-def _approve(session: Session, row: PlanTable, by: str, role: str, now: datetime) -> None:
-    row.status = "approved"
-    row.approval = ApprovalTable(plan_hash=row.hash, by=by, role=role, at=now)
-    audit.record(session, now, by, f"approve plan as {role}", str(row.id), row.hash)
-
-
-def _row(session: Session, plan_id: int) -> PlanTable:
-    row = session.get(PlanTable, plan_id, with_for_update=True)
-    if row is None:
-        raise NotFoundError(f"there is no plan {plan_id}")
-    return row
-
-
-def _checked_content(row: PlanTable) -> PlanContent:
-    if content_hash(row.content) != row.hash:
-        raise ConflictError(
-            f"the content of plan {row.id} no longer fits its hash {row.hash}: it was changed in the store"
-        )
-    return PlanContent.model_validate_json(row.content)
 
 
 def _require(scopes: Collection[str], role: ApproverRole) -> None:
     needed = SCOPE_OF_ROLE[role]
     if needed not in scopes and "admin" not in scopes:
         raise PermissionDeniedError(f"the plan needs the {role}'s approval: scope {needed!r}, found {sorted(scopes)}")
-
-
-def _expect(row: PlanTable, now: datetime, wanted: PlanStatus, to: PlanStatus) -> None:
-    found = status_of(row, now)
-    if found != wanted:
-        raise ConflictError(f"plan {row.id} is {found}, cannot become {to}: it has to be {wanted}")

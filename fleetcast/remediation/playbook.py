@@ -1,30 +1,31 @@
-"""Playbooks: what may be done for a server of a profile, as typed YAML that ships with the package."""
+"""Playbooks: what may be done for a server of a profile, as typed YAML.
+
+Seven ship with the package, one a profile; a folder of the settings replaces those of the profiles that it names.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
-from string import Formatter
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fleetcast.alerting.views import AlertLevel
 from fleetcast.contract.vocabulary import PROFILES
 from fleetcast.errors import UsageError
+from fleetcast.remediation.calls import PLAYBOOK, Call, SimulatorCall, Template
+from fleetcast.remediation.checks import PostCheck, PreCheck
+from fleetcast.remediation.yaml_model import parse_model
 
-PLACEHOLDERS = frozenset({"server", "profile", "metric"})
 FALLBACK_PROFILE = "generic"
 
 
-def _known_placeholders(template: str) -> str:
-    fields = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
-    if fields - PLACEHOLDERS:
-        raise ValueError(f"unknown placeholders {sorted(fields - PLACEHOLDERS)}; known are {sorted(PLACEHOLDERS)}")
-    return template
-
-
-Template = Annotated[str, Field(min_length=1), AfterValidator(_known_placeholders)]
+def _known_profile(name: str) -> str:
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile; known are {', '.join(PROFILES)}")
+    return name
 
 
 class _Strict(BaseModel):
@@ -56,7 +57,11 @@ class ApprovalRule(_Strict):
 
 
 class Step(_Strict):
-    """One step; `detail` is an order ("drain ..."), `done` what it leads to ("drained ...")."""
+    """One step; `detail` is an order ("drain ..."), `done` what it leads to ("drained ...").
+
+    `run` is what is done on real machines, `undo` what takes it back (none: it cannot or need not be), `simulated`
+    what it does to a simulated fleet (none: nothing).
+    """
 
     name: str = Field(min_length=1)
     integration: str = Field(min_length=1)
@@ -64,21 +69,43 @@ class Step(_Strict):
     detail: Template
     done: Template
     seconds: int = Field(gt=0)
+    run: Call
+    undo: Call | None = None
+    simulated: SimulatorCall | None = None
     destructive: bool = False
+    once: bool = Field(False, description="once a plan, not once for each of its servers")
     only_at: list[AlertLevel] | None = Field(None, description="levels at which the step is taken; None is all")
+
+
+class Checks(_Strict):
+    """Pre-checks hold before the first step, or nothing is done; when a post-check fails, the plan is rolled back."""
+
+    pre: list[PreCheck] = Field(min_length=1)
+    post: list[PostCheck] = Field(min_length=1)
 
 
 class Playbook(_Strict):
     """What may be done for a server of a profile."""
 
-    profile: str
+    profile: Annotated[str, AfterValidator(_known_profile)]
     title: str
     trigger: Trigger
     integration: str
     approval: ApprovalRule
+    checks: Checks
     steps: list[Step] = Field(min_length=1)
     expected_effect: Template
     rollback: Template
+
+    @model_validator(mode="after")
+    def _something_is_done_at_every_level(self) -> Self:
+        idle = [level for level in self.trigger.levels if not self.steps_at(level)]
+        if idle:
+            raise ValueError(f"no step is taken at the levels {idle} of the trigger")
+        names = [step.name for step in self.steps]
+        if len(set(names)) < len(names):
+            raise ValueError("two steps have the same name")
+        return self
 
     def steps_at(self, level: AlertLevel) -> list[Step]:
         """The steps taken at a level."""
@@ -100,17 +127,42 @@ class Playbook(_Strict):
         return f"automatic below risk {self.approval.below_score:g}, else {person}"
 
 
-def load_playbooks() -> dict[str, Playbook]:
-    """The playbooks of the package by profile, one for each. Raises `UsageError` naming the file that is wrong."""
-    folder = resources.files("fleetcast.remediation").joinpath("playbooks")
-    return {
-        profile: parse_playbook(folder.joinpath(f"{profile}.yaml").read_text("utf-8"), profile) for profile in PROFILES
-    }
+def load_playbooks(folder: Path | None = None) -> dict[str, Playbook]:
+    """The playbook of every profile: those of the package, those in `*.yaml` of `folder` in place of them.
+
+    Raises `UsageError` naming file and line of what is wrong, or two files that are for one profile.
+    """
+    playbooks = {playbook.profile: playbook for playbook in _of_the_package()}
+    origins: dict[str, Path] = {}
+    for path in _files(folder) if folder is not None else []:
+        playbook = _read(path)
+        if playbook.profile in origins:
+            raise UsageError(f"{path} and {origins[playbook.profile]} are both for the profile {playbook.profile}")
+        origins[playbook.profile] = path
+        playbooks[playbook.profile] = playbook
+    return playbooks
 
 
 def parse_playbook(content: str, origin: str) -> Playbook:
-    """A playbook from YAML text; `origin` names it in errors. Raises `UsageError`."""
+    """A playbook from YAML text; `origin` names it in errors. Raises `UsageError` with the line of every fault."""
+    return parse_model(content, origin, Playbook, PLAYBOOK)
+
+
+@cache
+def _of_the_package() -> tuple[Playbook, ...]:
+    folder = resources.files("fleetcast.remediation").joinpath("playbooks")
+    names = [f"{profile}.yaml" for profile in PROFILES]
+    return tuple(parse_playbook(folder.joinpath(name).read_text("utf-8"), name) for name in names)
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder of playbooks at {folder}")
+    return sorted(folder.glob("*.yaml"))
+
+
+def _read(path: Path) -> Playbook:
     try:
-        return Playbook.model_validate(yaml.safe_load(content))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UsageError(f"the playbook {origin} is wrong: {error}") from error
+        return parse_playbook(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the playbook {path}: {error}") from error

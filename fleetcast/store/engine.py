@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fleetcast.errors import StorageFullError, StoreError
+from fleetcast.store import audit
 from fleetcast.store.migrate import migrate
 
 BUSY_TIMEOUT_MS = 30_000
@@ -54,6 +55,7 @@ class Store:
         try:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
+                audit.seal(session)
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise _refusal(engine, error) from error
 

@@ -15,7 +15,6 @@ from sqlalchemy import (
     MetaData,
     Text,
     TypeDecorator,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy import DateTime as SqlDateTime
@@ -137,16 +136,29 @@ class ApiKeyTable(Base):
 
 
 class AuditTable(Base):
-    """Who did what when."""
+    """Who did what when; triggers refuse to change or delete a row. `hash` covers the row and `previous`."""
 
     __tablename__ = "audit"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[datetime]
     actor: Mapped[str]
     action: Mapped[str]
     subject: Mapped[str]
     detail: Mapped[str]
+    previous: Mapped[str]  # hash of the entry before
+    hash: Mapped[str]
+
+
+class AuditHeadTable(Base):
+    """The last entry of the audit trail: one row, locked by whoever adds the next."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    last: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str]
+    entries: Mapped[int] = mapped_column(BigInteger)
 
 
 class CycleTable(Base):
@@ -288,62 +300,6 @@ class SilenceTable(Base):
     created_at: Mapped[datetime]
     comment: Mapped[str]
     ended_by: Mapped[str | None]  # who ended it before its time
-
-
-class PlanTable(Base):
-    """A remediation plan; `content` is canonical JSON and `hash` its SHA-256."""
-
-    __tablename__ = "plans"
-    __table_args__ = (
-        Index(
-            "uq_plans_alert_id_in_force",
-            "alert_id",
-            unique=True,
-            sqlite_where=text("status <> 'expired'"),
-            postgresql_where=text("status <> 'expired'"),
-        ),
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    hash: Mapped[str]
-    content: Mapped[str]
-    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"))
-    status: Mapped[str]
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    executed_by: Mapped[str | None]
-    executed_at: Mapped[datetime | None]
-
-    approval: Mapped[ApprovalTable | None] = relationship()
-    executions: Mapped[list[ExecutionTable]] = relationship(order_by="ExecutionTable.step")
-
-
-class ApprovalTable(Base):
-    """The approval of a plan, bound to its hash."""
-
-    __tablename__ = "approvals"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    plan_id: Mapped[int] = mapped_column(ForeignKey("plans.id"), unique=True)
-    plan_hash: Mapped[str]
-    by: Mapped[str]
-    role: Mapped[str]
-    at: Mapped[datetime]
-
-
-class ExecutionTable(Base):
-    """One step of an executed plan: written before the step, completed after it, once."""
-
-    __tablename__ = "executions"
-    __table_args__ = (UniqueConstraint("plan_id", "step"),)
-
-    action_id: Mapped[str] = mapped_column(primary_key=True)
-    plan_id: Mapped[int] = mapped_column(ForeignKey("plans.id"))
-    step: Mapped[int]
-    by: Mapped[str]
-    started_at: Mapped[datetime]
-    finished_at: Mapped[datetime | None]
-    result: Mapped[str | None]
 
 
 class CostAssumptionTable(Base):

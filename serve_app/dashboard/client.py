@@ -16,6 +16,7 @@ from fleetcast.forecast.explanation import Explanation
 from fleetcast.remediation.views import PlanView
 from fleetcast.settings import CostSettings
 from serve_app import schemas
+from serve_app.schemas_remediation import Effects, RemediationStatus
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -124,9 +125,33 @@ class FleetApi:
         """Approve a plan as it was read, named by its hash."""
         return self._send("POST", f"/v1/remediation/plans/{quote(plan, safe='')}/approve", PlanView, {"hash": hash_})
 
+    def reject(self, plan: str) -> PlanView:
+        """Decide against a plan."""
+        return self._send("POST", f"/v1/remediation/plans/{quote(plan, safe='')}/reject", PlanView)
+
     def execute(self, plan: str) -> PlanView:
         """Carry out an approved plan; in dry run its steps are recorded."""
         return self._send("POST", f"/v1/remediation/plans/{quote(plan, safe='')}/execute", PlanView)
+
+    def roll_back(self, plan: str) -> PlanView:
+        """Take back what a plan did."""
+        return self._send("POST", f"/v1/remediation/plans/{quote(plan, safe='')}/rollback", PlanView)
+
+    def remediation(self) -> RemediationStatus:
+        """What remediation may do, and whether it is stopped."""
+        return self._get("/v1/remediation", RemediationStatus)
+
+    def effects(self) -> Effects:
+        """What past executions and trials say of each playbook."""
+        return self._get("/v1/remediation/effects", Effects)
+
+    def stop(self, reason: str) -> RemediationStatus:
+        """The kill switch."""
+        return self._send("POST", "/v1/remediation/stop", RemediationStatus, {"reason": reason})
+
+    def release(self) -> RemediationStatus:
+        """Let actions start again."""
+        return self._send("POST", "/v1/remediation/release", RemediationStatus)
 
     def cost(self) -> CostReport:
         """What the forecasts would have been worth, with the assumptions."""

@@ -48,9 +48,10 @@ def build(clients: ClientFactory) -> View:
 
 
 def store(api: FleetApi, *values: float | None) -> str:
-    """Save the assumptions of the form."""
+    """Save the assumptions of the form; what differs for single profiles stays as it is."""
+    own = api.cost().assumptions.values.profiles
     try:
-        assumptions = CostSettings.model_validate(dict(zip(LABELS, values, strict=True)))
+        assumptions = CostSettings.model_validate({**dict(zip(LABELS, values, strict=True)), "profiles": own})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{LABELS[str(first['loc'][0])]}: {first['msg']}") from error
@@ -81,6 +82,7 @@ def render(found: CostReport) -> Markup:
             markup.notice("Expected values, under the assumptions on the right; each incident counts once."),
             markup.cards(items),
             markup.panel("From forecasts to dollars", markup.facts(_road(found)), _span(found)),
+            markup.panel("By profile", _profiles(found)) if found.profiles else Markup(""),
             markup.panel("Read with care", notes) if found.notes else Markup(""),
         ]
     )
@@ -109,6 +111,24 @@ def _road(found: CostReport) -> list[tuple[str, markup.Piece]]:
         ("less actions", words.money(-found.actions_usd)),
         ("net over the time observed", Markup("<b>{}</b>").format(words.money(found.net_usd))),
     ]
+
+
+def _profiles(found: CostReport) -> Markup:
+    own = found.assumptions.values.profiles
+    rows: list[list[markup.Piece]] = [
+        [
+            markup.profile(one.profile),
+            f"{one.incidents:,}",
+            f"{one.expected_incidents:.2f}",
+            words.money(one.avoided_usd),
+            words.money(one.net_usd),
+            "own" if one.profile in own else "general",
+        ]
+        for one in found.profiles
+    ]
+    return markup.table(
+        ["Profile", "Incidents", "Expected", "Avoided", "Net", "Assumptions"], rows, numeric=(1, 2, 3, 4)
+    )
 
 
 def _author(found: CostReport) -> Markup:

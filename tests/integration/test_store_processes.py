@@ -10,17 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
-from fleetcast.alerting.engine import AlertEngine
-from fleetcast.alerting.routing import Routing
-from fleetcast.remediation.engine import RemediationEngine
-from fleetcast.risk.assess import Risk
-from fleetcast.settings import AlertSettings
-from fleetcast.store.audit import list_audit
+from fleetcast.store.audit import list_audit, verify
 from fleetcast.store.engine import open_store
 from fleetcast.store.samples import read_samples
-from fleetcast.store.tables import ExecutionTable
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -50,25 +43,6 @@ for step in itertools.count():
     print(step, flush=True)
 """
 
-EXECUTE_AND_DIE = """
-import os, sys
-from datetime import UTC, datetime
-from fleetcast.remediation.engine import RemediationEngine
-from fleetcast.remediation.executor import DryRunExecutor
-from fleetcast.store.engine import open_store
-
-class Dying(DryRunExecutor):
-    left = int(sys.argv[3])
-    def perform(self, action_id, step):
-        self.left -= 1
-        if self.left < 0:
-            os._exit(9)
-        return super().perform(action_id, step)
-
-engine = RemediationEngine(open_store(sys.argv[1]), Dying())
-engine.execute(int(sys.argv[2]), "ann", datetime(2026, 1, 5, 9, tzinfo=UTC))
-"""
-
 
 def start(program: str, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -88,6 +62,7 @@ def test_processes_that_open_a_new_database_at_once_all_succeed(url: str) -> Non
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     with open_store(url).reading() as session:
+        assert verify(session).entries == 80
         written = {(entry.actor, entry.subject) for entry in list_audit(session)}
     assert written == {(name, str(number)) for name in names for number in range(20)}
 
@@ -102,27 +77,3 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_is_half_there(url: st
         steps = [int(at.timestamp()) // 300 for one in read_samples(session, 0) for at in one["timestamp"].to_pylist()]
     assert set(acknowledged) <= set(steps)
     assert {steps.count(step) for step in set(steps)} == {50}
-
-
-@pytest.mark.parametrize("steps_before_death", [0, 1, 2])
-def test_a_process_that_dies_between_steps_is_followed_by_one_that_finishes(url: str, steps_before_death: int) -> None:
-    store = open_store(url)
-    risk = Risk(
-        server="web1", profile="web_api", origin=NOW, p_30m=0.9, p_2h=0.9, p_8h=0.9, open=False, level="P1",
-        score=90.0, metric="memory_used", metric_probabilities={"memory_used": 0.9}, breach_s=None,
-        breach_low_s=None, breach_high_s=None, source="model", reason="",
-    )  # fmt: skip
-    rules = AlertSettings(open_after_cycles=1, resolve_after_cycles=1, shadow=True)
-    (alert,) = AlertEngine(store, rules, Routing.default()).observe([risk], NOW).opened
-    engine = RemediationEngine(store)
-    plan = engine.propose(alert, NOW, {"web1": "web_api"})
-    assert plan is not None
-    process = start(EXECUTE_AND_DIE, url, str(plan.id), str(steps_before_death))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 9, errors
-    found = [step.status for step in engine.get(plan.id, NOW).steps]
-    assert found == [*["would have run"] * steps_before_death, "started", "planned", "planned"][:3]
-    done = engine.execute(plan.id, "bob", NOW)
-    assert {step.status for step in done.steps} == {"would have run"}
-    with store.reading() as session:
-        assert len(session.scalars(select(ExecutionTable)).all()) == 3

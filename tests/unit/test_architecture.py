@@ -32,7 +32,7 @@ ARROWS = {
     "training": {"windows", "model"},
     "evaluation": {"windows", "model", "risk", "forecast", "simulate"},  # the oracle is a rival on simulated data
     "alerting": {"risk", "store"},
-    "remediation": {"risk", "store", "alerting"},  # a plan answers an alert
+    "remediation": {"risk", "store", "alerting", "simulate"},  # a plan answers an alert, of simulated fleets too
     "cost": {"store"},
 }
 BASE = {"errors", "clock", "settings", "compiling", "operate.locks"}

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from fleetcast.alerting.engine import AlertEngine
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.routing import Routing
-from fleetcast.cost.assumptions import load_assumptions, save_assumptions
+from fleetcast.cost.assumptions import list_assumptions, load_assumptions, save_assumptions
 from fleetcast.cost.incidents import distinct_incidents
 from fleetcast.cost.report import cost_report
 from fleetcast.cost.saving import expected_saving
 from fleetcast.errors import UsageError
 from fleetcast.risk.assess import Risk
-from fleetcast.settings import AlertSettings, CostSettings
+from fleetcast.settings import AlertSettings, CostSettings, ProfileCost
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.tables import AlertTable
 
@@ -33,6 +33,11 @@ money = st.floats(0, 1e6)
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(f"sqlite:///{tmp_path}/cost.db")
+
+
+def web(chances: list[float]) -> list[tuple[str, float]]:
+    """Forecast incidents of one profile."""
+    return [("web_api", chance) for chance in chances]
 
 
 def risk(level: str, server: str = "web1", open_: bool = False) -> Risk:
@@ -160,18 +165,18 @@ def test_no_part_of_the_formula_is_negative(
         downtime_usd_per_hour=usd, incident_hours=hours, prevented_share=share, false_alarm_usd=false_alarm,
         action_usd=action, project_usd=0.0,
     )  # fmt: skip
-    saving = expected_saving(chances, values)
+    saving = expected_saving(web(chances), values)
     assert min(saving.avoided, saving.false_alarms, saving.actions) >= 0
     assert saving.low <= saving.high
-    assert expected_saving(chances, values) == saving
+    assert expected_saving(web(chances), values) == saving
 
 
 @settings(deadline=None)
 @given(probabilities, money, st.floats(0.1, 10))
 def test_what_is_avoided_is_linear_in_the_cost_of_downtime(chances: list[float], usd: float, factor: float) -> None:
     free = DEFAULTS.model_copy(update={"false_alarm_usd": 0.0, "action_usd": 0.0})
-    one = expected_saving(chances, free.model_copy(update={"downtime_usd_per_hour": usd}))
-    more = expected_saving(chances, free.model_copy(update={"downtime_usd_per_hour": usd * factor}))
+    one = expected_saving(web(chances), free.model_copy(update={"downtime_usd_per_hour": usd}))
+    more = expected_saving(web(chances), free.model_copy(update={"downtime_usd_per_hour": usd * factor}))
     assert more.avoided == pytest.approx(one.avoided * factor, abs=1e-6)
     assert (more.low, more.high) == pytest.approx((one.low * factor, one.high * factor), abs=1e-6)
 
@@ -184,7 +189,7 @@ def test_the_interval_is_that_of_poisson_arrivals(chances: list[float]) -> None:
         downtime_usd_per_hour=1.0, incident_hours=1.0, prevented_share=1.0, false_alarm_usd=0.0, action_usd=0.0,
         project_usd=0.0,
     )  # fmt: skip
-    saving = expected_saving(chances, values)
+    saving = expected_saving(web(chances), values)
     from scipy.stats import poisson
 
     low, high = poisson.ppf([0.05, 0.95], sum(chances))
@@ -196,9 +201,46 @@ def test_the_interval_is_that_of_poisson_arrivals(chances: list[float]) -> None:
 def test_the_count_does_not_depend_on_the_order_of_the_rows(order: list[int]) -> None:
     rows = [
         AlertTable(
-            id=number, key=f"k{number % 2}", opened_at=START, first_seen_at=START + number * timedelta(hours=3),
+            id=number, profile="web_api", key=f"k{number % 2}", opened_at=START,
+            first_seen_at=START + number * timedelta(hours=3),
             resolved_at=START + number * timedelta(hours=3) + STEP, dependent=False, p_forecast=0.5, confirmed_at=None,
         )
         for number in range(6)
     ]  # fmt: skip
     assert len(distinct_incidents([rows[number] for number in order])) == 2
+
+
+def test_a_profile_has_its_own_cost_and_prevented_share(store: Store) -> None:
+    now = watch(store, [[risk("P3")]] * 13)
+    dear = DEFAULTS.model_copy(
+        update={"profiles": {"web_api": ProfileCost(downtime_usd_per_hour=200_000, prevented_share=0.5)}}
+    )
+    report = cost_report(store, dear, now)
+    assert report.avoided_usd == pytest.approx(0.6 * 0.5 * 2.5 * 200_000)
+    (one,) = report.profiles
+    assert (one.profile, one.incidents, one.avoided_usd) == ("web_api", 1, pytest.approx(report.avoided_usd))
+    elsewhere = DEFAULTS.model_copy(update={"profiles": {"database": ProfileCost(incident_hours=9)}})
+    report = cost_report(store, elsewhere, now)
+    assert report.avoided_usd == pytest.approx(0.6 * 0.85 * 125_000)
+    assert any("assumptions for database are not used" in note for note in report.notes)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.floats(0, 1)), max_size=20))
+def test_the_parts_of_the_profiles_add_up(cases: list[tuple[str, float]]) -> None:
+    values = DEFAULTS.model_copy(update={"profiles": {"a": ProfileCost(incident_hours=1.0)}})
+    whole = expected_saving(cases, values)
+    parts = [expected_saving([case for case in cases if case[0] == name], values) for name in ("a", "b")]
+    assert whole.net == pytest.approx(sum(part.net for part in parts))
+    assert whole.low <= whole.high
+
+
+def test_all_assumptions_that_ever_were_are_listed_newest_first(store: Store) -> None:
+    with store.session() as session:
+        save_assumptions(session, DEFAULTS, "ann", START)
+        save_assumptions(session, DEFAULTS, "bob", START + STEP)
+        found = [(one.author, one.at) for one in list_assumptions(session, DEFAULTS)]
+    assert found == [("bob", START + STEP), ("ann", START), ("settings", None)]
+    endless = DEFAULTS.model_copy(update={"profiles": {"web_api": ProfileCost.model_construct(incident_hours=1e999)}})
+    with pytest.raises(UsageError, match=r"profiles\.web_api\.incident_hours"), store.session() as session:
+        save_assumptions(session, endless, "ann", START)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleetcast.cost.report import AssumptionsView, CostReport, Estimate
+from fleetcast.cost.report import AssumptionsView, CostReport, Estimate, ProfileSaving
 from fleetcast.forecast.explanation import Driver, Drivers, Explanation
 from fleetcast.settings import CostSettings
 from serve_app import schemas
@@ -100,6 +100,9 @@ def report(day: Estimate | None, payback: float | None) -> CostReport:
         expected_incidents=1.25,
         confirmed=0,
         passed=1,
+        profiles=[
+            ProfileSaving(profile="web_api", incidents=2, expected_incidents=1.25, avoided_usd=1e3, net_usd=880.0)
+        ],
         avoided_usd=1000.0,
         false_alarms_usd=100.0,
         actions_usd=20.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from fleetcast.store import tables_remediation  # noqa: F401  (its tables belong to the metadata)
 from fleetcast.store.tables import Base
 
 context.configure(
