@@ -18,7 +18,8 @@ from fleetcast.store.audit import list_audit, record
 from fleetcast.store.cycles import begin_cycle, observed
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
-from fleetcast.store.tables import AlertTable, Base, NotificationTable, PlanTable
+from fleetcast.store.tables import AlertTable, Base, NotificationTable
+from fleetcast.store.tables_remediation import PlanTable
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
