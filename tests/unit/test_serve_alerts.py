@@ -165,10 +165,10 @@ def test_the_service_delivers_what_a_cycle_decides(tmp_path: Path, monkeypatch: 
         while len(receiver.requests) < count:
             await asyncio.sleep(0.01)
 
-    monkeypatch.setenv("HOOK_SECRET", "s3cret")
+    monkeypatch.setenv("SECRET", "s3cret")
     with loopback() as receiver:
         (tmp_path / "routing.yaml").write_text(
-            f"receivers:\n  hook: {{channel: webhook, to: x, address: '{receiver.url}', secret: {{env: HOOK_SECRET}}}}\n"
+            f"receivers:\n  hook: {{channel: webhook, to: x, address: '{receiver.url}', secret: {{env: SECRET}}}}\n"
             "route: {name: all, receivers: [hook], shadow: false}\n"
         )
         settings = AlertSettings(open_after_cycles=1, routing=tmp_path / "routing.yaml", allow_private=["127.0.0.0/8"])
