@@ -69,13 +69,14 @@ def storm(folder: Path, servers: int, changes: int) -> dict[str, Any]:
     engine.observe(calm, START)
     before = rows_of(path)
     risks = [risk(name, struck.get(name, live.get(name, "P4"))) for name in names]
-    begin = time.perf_counter()
+    begin, busy = time.perf_counter(), time.process_time()
     decided = engine.observe(risks, START + STEP)
-    seconds = time.perf_counter() - begin
+    seconds, processor = time.perf_counter() - begin, time.process_time() - busy
     engine.store.close()
     assert len(decided.opened) == changes
     return {
         "seconds": seconds,
+        "processor": processor,
         "bare": bare_seconds(path, before),
         "incidents": sum(alert.parent_id is None for alert in decided.opened),
         "notifications": rows_of(path)["outbox"] - before["outbox"],
@@ -199,6 +200,7 @@ def report(found: list[dict[str, Any]], servers: int, changes: int) -> dict[str,
         "threads": 1,
         "rounds": len(found),
         "spread": {"least": min(one["seconds"] for one in found), "most": max(one["seconds"] for one in found)},
+        "processor_seconds": statistics.median(one["processor"] for one in found),
         "servers": servers,
         "changes": changes,
         "incidents": first["incidents"],

@@ -6,23 +6,33 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from fleetcast.alerting.correlation import Correlator
 from fleetcast.alerting.dispatch import Dispatcher, wall_clock
 from fleetcast.alerting.engine import AlertEngine
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.notifiers.build import build_notifiers
+from fleetcast.alerting.notifiers.port import Notifier
 from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.views import AlertState, AlertView, RoutingRow, SilenceView
 from fleetcast.errors import ServiceError
 from fleetcast.risk.assess import Risk
+from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import open_store
 from fleetcast.store.leases import Lease
 from serve_app.arguments import AppArgs
 
 logger = logging.getLogger("ray.serve")
 
+Notifiers: TypeAlias = Mapping[str, Notifier]
 PAUSE_S = 2.0  # between looks at the ladder and the outbox
+
+
+def parts_of(settings: AlertSettings, upstreams: Mapping[str, Sequence[str]]) -> tuple[Routing, FleetMap, Notifiers]:
+    """What the settings describe. Raises `UsageError` for files and settings that are wrong."""
+    routing = Routing.load(settings.routing, settings.shadow)
+    return routing, FleetMap.load(settings.fleet, upstreams), build_notifiers(routing.receivers, settings)
 
 
 class Alerts:
@@ -33,11 +43,10 @@ class Alerts:
 
     def __init__(self, args: AppArgs, upstreams: Mapping[str, Sequence[str]]) -> None:
         self._clock = args.clock.build()
-        self._routing = Routing.load(args.alerts.routing, args.alerts.shadow)
-        fleet = FleetMap.load(args.alerts.fleet, upstreams)
+        self._routing, fleet, notifiers = parts_of(args.alerts, upstreams)
         store = open_store(args.database)
         self._engine = AlertEngine(store, args.alerts, self._routing, fleet)
-        self._dispatcher = Dispatcher(store, build_notifiers(self._routing.receivers, args.alerts), args.alerts)
+        self._dispatcher = Dispatcher(store, notifiers, args.alerts)
         self._one_at_a_time = asyncio.Lock()
         self._news = asyncio.Event()
         self._loop = asyncio.create_task(self._deliver())

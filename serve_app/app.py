@@ -12,7 +12,7 @@ from fleetcast.contract.schema import TOPOLOGY
 from fleetcast.dataset.reader import Dataset
 from fleetcast.model.manifest import load_manifest
 from fleetcast.settings import ServiceSettings
-from serve_app.alerts import Alerts
+from serve_app.alerts import Alerts, parts_of
 from serve_app.arguments import AppArgs, DashboardArgs
 from serve_app.dashboard.app import build_dashboard
 from serve_app.forecaster import ForecasterReplica
@@ -32,6 +32,7 @@ def build(args: AppArgs) -> serve.Application:
     forecaster = _forecaster(args, steps)
     history = _single("history", History).bind(args, manifest.timezone, steps)
     edges = topology(args.dataset)
+    parts_of(args.alerts, upstreams(edges))  # mistakes in its files are told here
     alerts = _single("alerts", Alerts).bind(args, upstreams(edges))
     remediation = _single("remediation", Remediation).bind(args, pairs(edges))
     watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation, edges)

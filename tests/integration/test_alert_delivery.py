@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, select
 
 from fleetcast.alerting.dispatch import Dispatcher
 from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.fleet import FleetMap, ServerRule
 from fleetcast.alerting.notifiers.build import build_notifiers
 from fleetcast.alerting.routing import Routing
 from fleetcast.store.engine import Store, open_store
@@ -27,6 +28,7 @@ from tests.delivery_process import ROUTING, SETTINGS, START, risk
 from tests.loopback import Answer, Loopback, Request, loopback
 from tests.postgres import server
 from tests.prometheus import free_port
+from tests.unit.test_store import check_migration
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,6 +133,27 @@ def test_a_kill_while_the_receiver_has_it_and_has_not_answered(
         assert zygote.run(url, receiver.url) == -signal.SIGKILL
         assert zygote.run(url, receiver.url, hours=1.0) == 0
         check_everything_arrived_once(url, receiver)
+
+
+def test_a_database_of_schema_0004_is_migrated_on_postgresql() -> None:
+    with server() as url:
+        check_migration(url)
+
+
+def test_joining_silences_and_ladders_are_the_same_on_both_databases(fresh: Callable[[], str]) -> None:
+    store = open_store(fresh())
+    fleet = FleetMap([ServerRule(match="web[12]", labels={"cell": "a"})])
+    engine = AlertEngine(store, SETTINGS, Routing.default(), fleet)
+    engine.silence(['server="web3"'], (START, START + timedelta(hours=1)), "ann", "", START)
+    three = [risk("P1").model_copy(update={"server": f"web{number}"}) for number in (1, 2, 3)]
+    opened = engine.observe(three, START + timedelta(minutes=5)).opened
+    assert [alert.parent_id for alert in opened] == [None, opened[0].id, None]
+    assert [alert.inhibited_by for alert in opened][::2] == [None, "silence 1"]
+    (climbed,) = engine.tick(START + timedelta(minutes=20))
+    assert [step.done for step in climbed.escalation] == [True, False]
+    assert engine.acknowledge(opened[1].id, "ann", START + timedelta(minutes=21)).state == "acknowledged"
+    assert engine.tick(START + timedelta(hours=9)) == []
+    store.close()
 
 
 class Wall:

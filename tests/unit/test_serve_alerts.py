@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from fleetcast.clock import RealClock
 from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
+from fleetcast.store.leases import take_lease
 from serve_app.alerts import Alerts
 from serve_app.arguments import AppArgs
 from serve_app.auth import KeyRing
@@ -24,6 +26,7 @@ from serve_app.dashboard import alerting as tab
 from serve_app.dashboard.client import FleetApi
 from serve_app.ingress import make_app
 from serve_app.services import Services
+from tests.loopback import Loopback, loopback
 from tests.unit.test_alerting import risk
 
 
@@ -142,3 +145,34 @@ def test_the_service_has_the_routes_of_the_file(tmp_path: Path) -> None:
     args = AppArgs(bundle="", database="", alerts=AlertSettings(routing=tmp_path / "routing.yaml"))
     services = Services(args, RealClock(), *[None] * 7)  # type: ignore[arg-type]
     assert services.shadow is False
+
+
+def test_the_service_delivers_what_a_cycle_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cycle(args: AppArgs, receiver: Loopback) -> None:
+        store = open_store(args.database)
+        with store.session() as session:
+            lease = take_lease(session, "watcher", "here", None)
+        assert lease is not None
+        alerts = Alerts(args, {"web2": ["web1"]})
+        found = await alerts.observe([risk("P1", "web1"), risk("P1", "web2")], datetime.now(UTC), frozenset(), lease)
+        assert [(one.server, one.parts) for one in found] == [("web1", 1)]
+        await asyncio.wait_for(received(receiver, 1), 30)
+        await alerts.acknowledge(found[0].id, "ann")
+        await asyncio.wait_for(received(receiver, 2), 30)
+        await alerts.check_health()
+
+    async def received(receiver: Loopback, count: int) -> None:
+        while len(receiver.requests) < count:
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setenv("SECRET", "s3cret")
+    with loopback() as receiver:
+        (tmp_path / "routing.yaml").write_text(
+            f"receivers:\n  hook: {{channel: webhook, to: x, address: '{receiver.url}', secret: {{env: SECRET}}}}\n"
+            "route: {name: all, receivers: [hook], shadow: false}\n"
+        )
+        settings = AlertSettings(open_after_cycles=1, routing=tmp_path / "routing.yaml", allow_private=["127.0.0.0/8"])
+        args = AppArgs(bundle="", database=f"sqlite:///{tmp_path}/x.db", alerts=settings)
+        asyncio.run(cycle(args, receiver))
+        assert [request.json["action"] for request in receiver.requests] == ["trigger", "acknowledge"]
+        assert len({request.json["incident"] for request in receiver.requests}) == 1

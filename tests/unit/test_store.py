@@ -141,26 +141,33 @@ def test_planned_maintenance_is_kept_with_its_author(store: Store) -> None:
 
 
 def test_a_database_of_schema_0004_keeps_its_alerts_and_notifications(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/old.db"
+    check_migration(f"sqlite:///{tmp_path}/old.db")
+
+
+def check_migration(url: str) -> None:
+    """Make an empty database one of schema 0004 with an alert, and open it."""
     old = create_engine(url)
     config = Config()
     config.set_main_option("script_location", "fleetcast.store:migrations")
     with old.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0004_forecast_cycles")
+        if old.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET TIME ZONE 'UTC'")
+        nine = "2026-01-05 09"
         connection.exec_driver_sql(
             "INSERT INTO alerts (id, key, server, profile, metric, level, state, score, cycles_at_level, cycles_below,"
             " first_seen_at, opened_at, updated_at, dependent, message, sent_level, sent_at, escalated_steps) VALUES"
-            " (7, 'web1/memory_used', 'web1', 'web_api', 'memory_used', 'P1', 'open', 90, 3, 0, '2026-01-05 09:00:00',"
-            " '2026-01-05 09:05:00', '2026-01-05 09:10:00', 0, 'full soon', 'P1', '2026-01-05 09:05:00', 0)"
+            " (7, 'web1/memory_used', 'web1', 'web_api', 'memory_used', 'P1', 'open', 90, 3, 0,"
+            f" '{nine}:00', '{nine}:05', '{nine}:10', false, 'full soon', 'P1', '{nine}:05', 0)"
         )
         connection.exec_driver_sql(
             "INSERT INTO notifications (id, key, alert_id, at, channel, receiver, status, text) VALUES"
-            " (3, '7/P1/PagerDuty: on-call', 7, '2026-01-05 09:05:00', 'PagerDuty', 'on-call', 'would have sent', 'x')"
+            f" (3, '7/P1/PagerDuty', 7, '{nine}:05', 'PagerDuty', 'on-call', 'would have sent', 'x')"
         )
         connection.exec_driver_sql(
             "INSERT INTO plans (id, hash, content, alert_id, status, created_at, expires_at) VALUES"
-            " (1, 'h', '{}', 7, 'proposed', '2026-01-05 09:05:00', '2026-01-05 11:05:00')"
+            f" (1, 'h', 'x', 7, 'proposed', '{nine}:05', '{nine}:59')"
         )
     old.dispose()
     with open_store(url).session() as session:
