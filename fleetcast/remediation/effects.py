@@ -110,10 +110,10 @@ def settle(session: Session) -> int:
 
     One that was observed before the action began is no evidence of what the action does, and is dropped.
     """
+    first = select(func.min(PlanTable.started_at)).where(PlanTable.alert_id == AlertTable.id).scalar_subquery()
     query = (
-        select(EffectTable, AlertTable, PlanTable.started_at)
+        select(EffectTable, AlertTable, first)
         .join(AlertTable, AlertTable.id == EffectTable.alert_id)
-        .outerjoin(PlanTable, (PlanTable.alert_id == AlertTable.id) & (PlanTable.status != "expired"))
         .where(EffectTable.incidents.is_(None), AlertTable.state.in_(OVER))
     )
     found = session.execute(query).all()

@@ -26,6 +26,7 @@ from fleetcast.store.engine import Store
 from fleetcast.store.tables import AlertTable
 from fleetcast.store.tables_remediation import ApprovalTable, PlanTable
 
+ENDED: tuple[PlanStatus, ...] = ("executed", "rolled_back", "failed", "rejected")
 SCOPE_OF_ROLE: dict[ApproverRole, str] = {"engineer": "approve", "director": "admin"}
 
 
@@ -61,7 +62,7 @@ class RemediationEngine:
                 return None
             if subject.level not in playbook.trigger.levels or self._holds_out(session, subject, playbook.profile, now):
                 return None
-            plan = _in_force(session, alert_id, by, now)
+            plan = _in_force(session, alert, by, now)
             if plan is None:
                 estimate = effects.estimate(session, playbook.profile)
                 content = make_content(subject, playbook, surroundings, self.settings, estimate, by, now)
@@ -162,20 +163,25 @@ def _subject(alert: AlertTable) -> Subject:
     return Subject(alert.id, (alert.server,), alert.profile, alert.metric, level, alert.score)
 
 
-def _in_force(session: Session, alert_id: int, by: str, now: datetime) -> PlanTable | None:
-    """The plan of an alert that is neither expired nor, when a person asks, still without approval."""
-    query = select(PlanTable).where(PlanTable.alert_id == alert_id, PlanTable.status != "expired")
-    plan = session.scalars(query).one_or_none()
+def _in_force(session: Session, alert: AlertTable, by: str, now: datetime) -> PlanTable | None:
+    """The newest plan of an alert that is neither expired nor, when a person asks, still without approval.
+
+    One that is through stands for the alert until this has come back (`opened_at`).
+    """
+    query = select(PlanTable).where(PlanTable.alert_id == alert.id, PlanTable.status != "expired")
+    plan = session.scalars(query.order_by(PlanTable.id.desc()).limit(1)).first()
     if plan is None:
         return None
     status = status_of(plan, now)
+    if status in ENDED and alert.opened_at is not None and plan.created_at < alert.opened_at:
+        return None
     if status == "expired" or (by != POLICY and status == "proposed"):
         plan.status, plan.ended_at = "expired", now
         plan.reason = None if status == "expired" else f"{by} asked for a new one"
         session.flush()
         return None
     if by != POLICY:
-        raise ConflictError(f"plan {plan.id} for alert {alert_id} is {status}: there is no other beside it")
+        raise ConflictError(f"plan {plan.id} for alert {alert.id} is {status}: there is no other beside it")
     return plan
 
 

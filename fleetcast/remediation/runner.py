@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 
 from sqlalchemy import select
 
 from fleetcast.clock import Clock
 from fleetcast.errors import ConflictError, FleetCastError, LimitError
-from fleetcast.remediation import control, effects
+from fleetcast.remediation import control, effects, mitigation
 from fleetcast.remediation.actions import Actions, Work
 from fleetcast.remediation.admission import admit, require_mode
 from fleetcast.remediation.claim import Heart, claim
@@ -182,6 +181,7 @@ class Runner:
                 if not work.dry_run:
                     case = f"plan {work.plan_id}"
                     effects.note_case(session, now, content.playbook, "treated", content.alert_id, case)
+                    mitigation.begin(session, content, work.by, now)
                 what = "execute plan (dry run)" if work.dry_run else "execute plan"
                 audit.record(session, now, work.by, what, str(work.plan_id), row.hash)
             if row.status == "executing":
@@ -206,8 +206,7 @@ class Runner:
             if work.dry_run:
                 row.status, row.ended_at = "executed", now
             else:
-                wait = max((getattr(check, "within_s", 0) for check in work.content.post_checks), default=0)
-                row.status, row.verify_by = "verifying", now + timedelta(seconds=wait)
+                row.status, row.verify_by = "verifying", now + mitigation.time_of_checks(work.content)
         return None
 
     def _take_back(self, work: Work, reason: str | None) -> None:
@@ -232,6 +231,7 @@ class Runner:
             notes = [f"cannot be taken back: {names[index]}" for index in left]
             notes += [f"was not taken back: {names[index]}" for index in failed]
             row.reason = "; ".join([row.reason or "", *notes])
+            mitigation.end(session, work.content, f"plan {work.plan_id} is {row.status}: {row.reason}", now)
             control.count_outcome(session, work.plan_id, False, self.settings, now)
             audit.record(session, now, work.by, f"plan is {row.status}", str(work.plan_id), row.reason)
 

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from fleetcast.store.tables import Base
 
+IN_FORCE = "status IN ('proposed', 'approved', 'executing', 'verifying', 'rolling_back')"
+
 
 class PlanTable(Base):
     """A remediation plan; `content` is canonical JSON and `hash` its SHA-256."""
@@ -19,8 +21,8 @@ class PlanTable(Base):
             "uq_plans_alert_id_in_force",
             "alert_id",
             unique=True,
-            sqlite_where=text("status <> 'expired'"),
-            postgresql_where=text("status <> 'expired'"),
+            sqlite_where=text(IN_FORCE),
+            postgresql_where=text(IN_FORCE),
         ),
     )
 

@@ -51,6 +51,7 @@ def test_an_approved_plan_changes_the_target_and_waits_for_its_post_check(desk: 
     assert [one["Idempotency-Key"] for one in target.headers] == [step.action_id for step in plan.steps]
     assert target.bodies == [{"share_of_limit": 0.7}, {"at": "replicas"}]
     assert (done.status, [step.status for step in done.steps]) == ("verifying", ["done", "done"])
+    assert desk.alerts.get(plan.alert_id).state == "mitigating"
     assert desk.runner.verify() == []
     desk.alerts.resolve(done.alert_id, "ann", desk.clock.now())
     assert desk.runner.verify() == [plan.id]
@@ -76,6 +77,7 @@ def test_a_plan_that_does_not_help_is_taken_back_last_step_first(desk: Desk, tar
     assert effects_of(target)[2:] == BACK
     assert target.headers[2]["FleetCast-Undoes"] == plan.steps[1].action_id
     assert (found.status, [step.status for step in found.steps]) == ("rolled_back", ["taken back"] * 2)
+    assert desk.alerts.get(plan.alert_id).state == "open"
     assert "the post-check" in str(found.reason)
 
 

@@ -167,7 +167,7 @@ def check_migration(url: str) -> None:
         )
         connection.exec_driver_sql(
             "INSERT INTO plans (id, hash, content, alert_id, status, created_at, expires_at) VALUES"
-            f" (1, 'h', 'x', 7, 'proposed', '{nine}:05', '{nine}:59')"
+            f" (1, 'h', '{{\"profile\": \"web_api\"}}', 7, 'proposed', '{nine}:05', '{nine}:59')"
         )
     old.dispose()
     with open_store(url).session() as session:

@@ -21,6 +21,7 @@ branch_labels = None
 depends_on = None
 
 TIME = sa.DateTime(timezone=True)
+IN_FORCE = "status IN ('proposed', 'approved', 'executing', 'verifying', 'rolling_back')"
 
 
 def upgrade() -> None:
@@ -52,6 +53,11 @@ def _plans() -> None:
     # Plans that waited were made by the older playbooks; new ones are proposed for the alerts that are still live.
     connection.execute(sa.text("UPDATE plans SET status = 'expired' WHERE status IN ('proposed', 'approved')"))
     connection.execute(sa.text("UPDATE plans SET ended_at = executed_at WHERE status = 'executed'"))
+    op.drop_index("uq_plans_alert_id_in_force", "plans")  # an incident that comes back has a plan again
+    where = sa.text(IN_FORCE)
+    op.create_index(
+        "uq_plans_alert_id_in_force", "plans", ["alert_id"], unique=True, sqlite_where=where, postgresql_where=where
+    )
     op.add_column("approvals", sa.Column("expires_at", TIME, nullable=True))
     connection.execute(
         sa.text("UPDATE approvals SET expires_at = (SELECT expires_at FROM plans WHERE plans.id = approvals.plan_id)")
