@@ -89,19 +89,27 @@ class Outbound:
         return plain.is_global and not plain.is_multicast and not translated
 
     def _send(self, target: httpx.URL, address: str, content: bytes, headers: Mapping[str, str]) -> Answer:
-        """Connect to the address, and speak (and check the certificate) as to the host."""
-        pinned = target.copy_with(host=address)
-        own = {"Host": target.netloc.decode("ascii"), "User-Agent": "FleetCast", **headers}
-        extensions = {"sni_hostname": target.host} if target.scheme == "https" else {}
-        with (
-            httpx.Client(timeout=self._timeout, follow_redirects=False, trust_env=False, verify=self._tls) as client,
-            client.stream("POST", pinned, content=content, headers=own, extensions=extensions) as response,
-        ):
-            body = b""
-            for chunk in response.iter_bytes(8192):
-                body += chunk
-                if len(body) >= MOST_ANSWER:
-                    break
+        """Connect to the address, and speak (and check the certificate) as to the host.
+
+        The transport is used without a client: that would write the URL, which may be a secret, into the log.
+        """
+        request = httpx.Request(
+            "POST",
+            target.copy_with(host=address),
+            headers={"Host": target.netloc.decode("ascii"), "User-Agent": "FleetCast", **headers},
+            content=content,
+            extensions={"timeout": self._timeout.as_dict(), "sni_hostname": target.host},
+        )
+        with httpx.HTTPTransport(verify=self._tls, trust_env=False) as transport:
+            response = transport.handle_request(request)
+            try:
+                body = b""
+                for chunk in response.iter_raw(8192):
+                    body += chunk
+                    if len(body) >= MOST_ANSWER:
+                        break
+            finally:
+                response.close()
             lower = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status_code, lower, body[:MOST_ANSWER])
 

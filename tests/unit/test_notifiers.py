@@ -112,7 +112,10 @@ def test_retry_after_is_a_number_or_a_date_and_never_absurd(value: str) -> None:
     assert retry_after(value, AT) == (60.0 if value.startswith("Mon") else expected)
 
 
-def test_a_slack_webhook_gets_text_that_mentions_nobody(receiver: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slack_webhook_gets_text_that_mentions_nobody(
+    receiver: Loopback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     monkeypatch.setenv("HOOK", f"{receiver.url}/services/T0/B0/s3cret")
     receiver.script.append(Answer(200, {}, b"ok"))
     hook = notifier("channel: Slack, to: x, webhook_url: {env: HOOK}")
@@ -125,6 +128,7 @@ def test_a_slack_webhook_gets_text_that_mentions_nobody(receiver: Loopback, monk
     assert context["elements"][0]["type"] == "plain_text"  # which Slack does not read as markup
     receiver.script.append(Answer(429, {"Retry-After": "30"}, b"rate_limited"))
     assert refused(hook, message()).after_s == 30.0
+    assert "s3cret" not in caplog.text
 
 
 def test_a_slack_bot_keeps_an_incident_in_one_thread(receiver: Loopback) -> None:
