@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from fleetcast.alerting.located import read_yaml
 from fleetcast.errors import UsageError
+from fleetcast.located import read_yaml
 
 DEPENDS_ON = "depends_on"
 """A label with this name holds the names of servers upstream, between commas."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 
-from fleetcast.alerting.located import Located, Place, read_yaml
 from fleetcast.alerting.matchers import Matcher, all_match
 from fleetcast.alerting.receivers import Receiver
 from fleetcast.alerting.routes import EscalationStep, Route, RoutingFile
 from fleetcast.alerting.views import AlertLevel, EscalationRow, RoutingRow
+from fleetcast.located import Located, Place, read_yaml
 
 MEANINGS: dict[AlertLevel, str] = {
     "P1": "incident open now, or P(incident in 30 min) above 70 %",

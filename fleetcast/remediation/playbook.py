@@ -15,9 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from fleetcast.alerting.views import AlertLevel
 from fleetcast.contract.vocabulary import PROFILES
 from fleetcast.errors import UsageError
+from fleetcast.located import Located
 from fleetcast.remediation.calls import PLAYBOOK, Call, SimulatorCall, Template
 from fleetcast.remediation.checks import PostCheck, PreCheck
-from fleetcast.remediation.yaml_model import parse_model
 
 FALLBACK_PROFILE = "generic"
 
@@ -145,7 +145,7 @@ def load_playbooks(folder: Path | None = None) -> dict[str, Playbook]:
 
 def parse_playbook(content: str, origin: str) -> Playbook:
     """A playbook from YAML text; `origin` names it in errors. Raises `UsageError` with the line of every fault."""
-    return parse_model(content, origin, Playbook, PLAYBOOK)
+    return Located(content, origin).read(Playbook, PLAYBOOK)
 
 
 @cache

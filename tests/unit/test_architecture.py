@@ -18,7 +18,7 @@ import fleetcast
 ROOT = Path(__file__).parents[2]
 
 # Which room may import which; transitive where an arrow leads on (windows knows dataset, dataset knows contract).
-# Plain modules beside the rooms (errors, clock, settings, compiling) are open to all, and so are the locks.
+# Plain modules beside the rooms (errors, clock, settings, compiling, located) are open to all, and so are the locks.
 ARROWS = {
     "contract": set(),
     "store": set(),
@@ -35,7 +35,7 @@ ARROWS = {
     "remediation": {"risk", "store", "alerting", "simulate"},  # a plan answers an alert, of simulated fleets too
     "cost": {"store"},
 }
-BASE = {"errors", "clock", "settings", "compiling", "operate.locks"}
+BASE = {"errors", "clock", "settings", "compiling", "located", "operate.locks"}
 TOP = {"operate", "cli"}  # they see all rooms
 RAY_AT_HOME = ("simulate/shards.py", "training/", "forecast/batch.py", "runtime.py", "operate/doctor.py")
 RUNTIME_USERS = ("simulate/shards.py", "training/", "forecast/batch.py")
@@ -112,7 +112,7 @@ def test_the_library_knows_nothing_of_jobs_and_service() -> None:
 
 
 def test_plain_modules_know_no_room() -> None:
-    for name in ("errors", "clock", "settings", "compiling", "operate/locks"):
+    for name in ("errors", "clock", "settings", "compiling", "located", "operate/locks"):
         ours = {found for found in imports(ROOT / "fleetcast" / f"{name}.py") if found.startswith("fleetcast.")}
         rooms = {found.split(".")[1] for found in ours}
         assert rooms <= BASE, f"{name} imports {rooms - BASE}"

@@ -41,18 +41,30 @@ def test_every_profile_has_its_playbook_with_the_time_and_the_approval_of_the_ta
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
-        ("title: ", "titel: ", r"mine.yaml:2: titel: Extra inputs are not permitted"),
-        ("profile: web_api", "profile: webs", r"mine.yaml:1: profile: unknown profile; known are ml_compute.*'webs'"),
-        ("title:", "profile: web_api\ntitle:", r"mine.yaml:2: profile is given twice, first in line 1"),
-        ("automatic: always", "automatic: below", r"mine.yaml:5: approval: `below_score` belongs to"),
-        ("by: 2", "by: 0", r"mine.yaml:19: steps.0.run.kubernetes: `by` \(not 0\) belongs to"),
-        ("seconds: 30", "seconds: 0", r"mine.yaml:27: steps.1.seconds: .*greater than 0, found 0"),
-        ("{server}/state", "{password}/x", r"mine.yaml:37: steps.2.run.http.path: unknown placeholders \['password'\]"),
-        ("{server}/state", "{server!r}/x", r"mine.yaml:37: steps.2.run.http.path: a placeholder is a plain name"),
-        ("action: drain", "action: rm -rf", r"mine.yaml:33: steps.2.action: .*pattern"),
-        ("executor: http", "executor: shell", r"mine.yaml:28: steps.1.run: .*'shell'"),
-        ("trigger: {", "trigger: [", r"mine.yaml:3: expected"),
-        ("name: drain", "name: scale out", r"mine.yaml:1: the file: two steps have the same name"),
+        ("title: ", "titel: ", r"mine.yaml, line 2, column \d+: titel: Extra inputs are not permitted"),
+        (
+            "profile: web_api",
+            "profile: webs",
+            r"mine.yaml, line 1, column \d+: profile: unknown profile; known are ml_compute.*'webs'",
+        ),
+        ("title:", "profile: web_api\ntitle:", r"mine.yaml, line 2, column \d+: 'profile' is there twice"),
+        ("automatic: always", "automatic: below", r"mine.yaml, line 5, column \d+: approval: `below_score` belongs to"),
+        ("by: 2", "by: 0", r"mine.yaml, line 19, column \d+: steps.0.run.kubernetes: `by` \(not 0\) belongs to"),
+        ("seconds: 30", "seconds: 0", r"mine.yaml, line 27, column \d+: steps.1.seconds: .*greater than 0 .found 0"),
+        (
+            "{server}/state",
+            "{password}/x",
+            r"mine.yaml, line 37, column \d+: steps.2.run.http.path: unknown placeholders \['password'\]",
+        ),
+        (
+            "{server}/state",
+            "{server!r}/x",
+            r"mine.yaml, line 37, column \d+: steps.2.run.http.path: a placeholder is a plain name",
+        ),
+        ("action: drain", "action: rm -rf", r"mine.yaml, line 33, column \d+: steps.2.action: .*pattern"),
+        ("executor: http", "executor: shell", r"mine.yaml, line 28, column \d+: steps.1.run: .*'shell'"),
+        ("trigger: {", "trigger: [", r"mine.yaml, line 3, column \d+: expected"),
+        ("name: drain", "name: scale out", r"mine.yaml, line 1, column \d+: the file: two steps have the same name"),
     ],
 )
 def test_a_wrong_playbook_is_refused_with_file_line_and_rule(before: str, after: str, fault: str) -> None:
@@ -64,7 +76,8 @@ def test_all_faults_of_a_file_are_named_at_once() -> None:
     wrong = WEB.replace("seconds: 60", "seconds: -1").replace("seconds: 30", "seconds: soon")
     with pytest.raises(UsageError) as refused:
         parse_playbook(wrong, "mine.yaml")
-    assert [line.split(": ")[0] for line in str(refused.value).splitlines()] == ["mine.yaml:18", "mine.yaml:27"]
+    lines = [fault.split(", column")[0] for fault in str(refused.value).split("; ")]
+    assert lines == ["mine.yaml, line 18", "mine.yaml, line 27"]
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: {b\n", "x: *nowhere\n", "\x00"])

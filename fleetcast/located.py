@@ -33,16 +33,17 @@ class Located:
             raise UsageError(f"{origin}: {error}") from error
         self._refuse_doubles(self._root)
 
-    def read(self, model: type[Model]) -> Model:
-        """The data as a model. Raises `UsageError` that names the place of each mistake."""
+    def read(self, model: type[Model], context: object = None) -> Model:
+        """The data as a model, validated in this context. Raises `UsageError` that names the place of each mistake."""
         try:
-            return model.model_validate(self.data)
+            return model.model_validate(self.data, context=context)
         except ValidationError as error:
             raise UsageError("; ".join(self._sentence(item) for item in error.errors()[:10])) from error
 
     def wrong(self, place: Place, what: str) -> UsageError:
         """An error about the value at a place of the data."""
-        return UsageError(f"{self._at(self._mark(place))}: {'.'.join(map(str, place))}: {what}")
+        name = ".".join(map(str, place)) or "the file"
+        return UsageError(f"{self._at(self._mark(place))}: {name}: {what}")
 
     def line(self, place: Place) -> int:
         """The line of the value at a place, counted from 1."""
@@ -52,7 +53,7 @@ class Located:
     def _sentence(self, item: Any) -> str:
         found, kind = item["input"], item["type"]
         shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) and kind not in SECRETIVE else ""
-        return str(self.wrong(item["loc"], item["msg"] + shown))
+        return str(self.wrong(item["loc"], item["msg"].removeprefix("Value error, ") + shown))
 
     def _at(self, mark: yaml.Mark | None) -> str:
         return self.origin if mark is None else f"{self.origin}, line {mark.line + 1}, column {mark.column + 1}"
