@@ -55,6 +55,11 @@ def test_a_plan_is_approved_and_executed_as_a_dry_run(dashboard: Dashboard) -> N
     wait_for(lambda: plan()["status"] == "executed", "the execution")
     dashboard.shows(card, lambda: ["executed by admin", "would have"])
     assert plan()["dry_run"]
+    dashboard.at("#fc-switch [data-action=stop]").click()
+    dashboard.shows("#fc-switch", lambda: ["Stopped by admin"])
+    assert dashboard.live.get("/v1/remediation")["control"]["stopped"]
+    dashboard.at("#fc-switch [data-action=release]").click()
+    dashboard.shows("#fc-switch", lambda: ["Actions may start"])
 
 
 def test_an_alert_shows_what_would_have_been_sent_and_is_acknowledged(dashboard: Dashboard) -> None:
