@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.routing import Routing
 from fleetcast.remediation.build import build_runner
 from fleetcast.remediation.engine import RemediationEngine
@@ -74,6 +75,7 @@ class Desk:
     settings: RemediationSettings = field(default_factory=RemediationSettings)
     clock: Hands = field(default_factory=Hands)
     observed_at: datetime | None = None
+    fleet: FleetMap = field(default_factory=FleetMap)
 
     @property
     def engine(self) -> RemediationEngine:
@@ -100,7 +102,7 @@ class Desk:
     @property
     def alerts(self) -> AlertEngine:
         rules = AlertSettings(open_after_cycles=1, resolve_after_cycles=1, shadow=True)
-        return AlertEngine(self.store, rules, Routing.default())
+        return AlertEngine(self.store, rules, Routing.default(), self.fleet)
 
     def proposed(self, server: str = "db1", level: str = "P2", score: float = 75.0) -> PlanView:
         plan = self.engine.propose(self.alert(server, level, score), Surroundings(FLEET))

@@ -56,7 +56,8 @@ class RemediationEngine:
             alert = session.get(AlertTable, alert_id, with_for_update=True)
             if alert is None:
                 raise NotFoundError(f"there is no alert {alert_id}")
-            subject = _subject(alert)
+            share = 0.0 if self.settings.mode == "dry_run" else self.settings.holdout_share
+            subject = _subject(session, alert, share)
             playbook = self.playbooks.get(subject.profile, self.playbooks[FALLBACK_PROFILE])
             if alert.state not in LIVE or alert.inhibited_by is not None:
                 return None
@@ -158,9 +159,18 @@ class RemediationEngine:
         audit.record(session, now, by, f"approve plan as {role}", str(row.id), row.hash)
 
 
-def _subject(alert: AlertTable) -> Subject:
+def _subject(session: Session, alert: AlertTable, holdout_share: float) -> Subject:
+    """The alert's server and those of its incident with the same trouble; dependants are helped by helping it.
+
+    Of these others the ones that are never acted on are left out.
+    """
+    same = (AlertTable.profile == alert.profile, AlertTable.metric == alert.metric, AlertTable.server != alert.server)
+    others = select(AlertTable.server).where(AlertTable.parent_id == alert.id, AlertTable.state.in_(LIVE), *same)
+    names = [
+        name for name in session.scalars(others.order_by(AlertTable.server)) if not is_held_out(name, holdout_share)
+    ]
     level = cast("AlertLevel", alert.level)
-    return Subject(alert.id, (alert.server,), alert.profile, alert.metric, level, alert.score)
+    return Subject(alert.id, (alert.server, *names), alert.profile, alert.metric, level, alert.score)
 
 
 def _in_force(session: Session, alert: AlertTable, by: str, now: datetime) -> PlanTable | None:

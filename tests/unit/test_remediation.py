@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from fleetcast.alerting.fleet import FleetMap, ServerRule
 from fleetcast.errors import ConflictError, NotFoundError, PermissionDeniedError
 from fleetcast.remediation.fleet import Surroundings
 from fleetcast.remediation.plan import (
@@ -85,6 +86,16 @@ def test_an_incident_of_several_servers_is_acted_on_server_by_server() -> None:
         ("fail over the scheduler", "pp2"),
     ]
     assert content.blast_radius.servers == 2
+
+
+def test_servers_of_one_incident_with_the_same_trouble_share_a_plan_and_dependants_are_left(desk: Desk) -> None:
+    desk.fleet = FleetMap([ServerRule(match="db.*", labels={"cell": "a"})], {"web1": ["db1"]})
+    head, others = desk.alert("db1"), [desk.alert("db2"), desk.alert("web1")]
+    plan = desk.engine.propose(head, AROUND)
+    assert plan is not None
+    assert [step.server for step in plan.steps] == ["db1", "db1", "db2", "db2"]
+    assert plan.blast_radius.servers == 2
+    assert [desk.engine.propose(one, AROUND) for one in others] == [None, None]
 
 
 def test_destructive_steps_come_at_p1_only_and_need_the_director(desk: Desk) -> None:
