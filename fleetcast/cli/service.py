@@ -78,18 +78,18 @@ def demo(
     home = make_home(settings.home)
     folder = home / "demo" / f"servers-{servers}-hours-{hours:g}-seed-{seed}"
     with hold(home / "demo.lock"), hold(folder / "service" / SERVICE_LOCK):
-        bundle = _prepare(folder, servers, hours, seed, fresh)
+        model = _prepare(folder, servers, hours, seed, fresh)
     say("4/4 starting the service, the live feed and the dashboard")
     disconnect()  # the Ray of the jobs; the service starts its own
-    arguments = ["--model", str(bundle), "--feed", str(folder / "data"), "--home", str(folder / "service")]
+    arguments = ["--model", str(model), "--feed", str(folder / "data"), "--home", str(folder / "service")]
     arguments += ["--speed", str(speed), "--port", str(settings.service.port)]
     run_service(arguments if new_key is None else [*arguments, "--new-key", new_key])
 
 
 def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -> Path:
-    """Data, model and backtest of the demo, as far as they are not there; returns the bundle."""
+    """Data, model and backtest of the demo, as far as they are not there; returns the pointer to the current bundle."""
     from fleetcast.cli.data import simulate_fleet
-    from fleetcast.model.registry import current_bundle
+    from fleetcast.model.registry import CURRENT, current_bundle
     from fleetcast.simulate.spec import FleetSpec
 
     data, models, report = folder / "data", folder / "models", folder / "report"
@@ -101,13 +101,13 @@ def _prepare(folder: Path, servers: int, hours: float, seed: int, fresh: bool) -
     if bundle is not None and (report / "report.json").exists():
         say(f"2/4 using the model trained before, {bundle} (--fresh trains anew)")
         say(f"3/4 its backtest is in {report}")
-        return bundle
+        return models / CURRENT
     say("2/4 training; the first report comes after about half a minute")
     shutil.rmtree(report, ignore_errors=True)  # of another model
     bundle = _train(data, models)
     say("3/4 backtest on the hours that training did not see")
     _backtest(bundle, data, report)
-    return bundle
+    return models / CURRENT
 
 
 def _forget(folder: Path) -> None:
