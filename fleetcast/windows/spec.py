@@ -52,7 +52,7 @@ class WindowSpec(BaseModel):
     floor_inputs: bool = Field(
         True, description="the floor's median and band are known inputs, and the head corrects it"
     )
-    floor_leads: int = Field(8, ge=1, description="steps ahead of each bucket whose residuals the floor's spread reads")
+    floor_leads: int = Field(8, ge=2, description="steps ahead of each bucket whose residuals the floor's spread reads")
     cyclic_calendar: bool = True
 
     @model_validator(mode="after")

@@ -88,7 +88,7 @@ def test_playbooks_are_checked_by_command(capsys: pytest.CaptureFixture[str], tm
     assert len(json.loads(run(capsys, "remediate", "playbooks", "--json")[1])) == 7
     (tmp_path / "x.yaml").write_text("profile: web_api\n")
     code, _, said = run(capsys, "remediate", "playbooks", str(tmp_path))
-    assert (code, "x.yaml:1: title: Field required" in said) == (2, True)
+    assert (code, "x.yaml, line 1, column 1: title: Field required" in said) == (2, True)
 
 
 def test_assumptions_are_changed_with_the_name_of_who_did(
