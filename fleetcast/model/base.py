@@ -46,7 +46,7 @@ class ResidualBase:
             start: Unix seconds of the first step, of all servers or of each.
             horizon: steps ahead.
             levels: quantile levels.
-            leads: of each bucket so many steps ahead are read, its first and last among them (`WindowSpec.floor_leads`).
+            leads: so many of each bucket are read, its first and last among them (`WindowSpec.floor_leads`).
             columns: metrics of the targets; None is all.
             begins: first step of each server that there was to see; None is 0.
         """

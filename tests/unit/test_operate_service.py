@@ -115,7 +115,7 @@ def test_service_verdicts(settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_api_that_is_checked_for_is_the_one_that_the_service_has() -> None:
-    from serve_app.routes import alerts, fleet, intake
+    from serve_app.routes import alerts, fleet, intake, remediation
 
-    paths = {route.path for group in (alerts, fleet, intake) for route in group.router.routes}  # type: ignore[attr-defined]
+    paths = {route.path for group in (alerts, fleet, intake, remediation) for route in group.router.routes}  # type: ignore[attr-defined]
     assert set(SERVICE_PATHS) <= paths
