@@ -93,8 +93,8 @@ compiler:
 chromium:
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update && $(APT_INSTALL) chromium; }
 
-# What the service is tested against: the real Prometheus, Alertmanager, node_exporter and PostgreSQL; tests start their own. Certificates
-# of the tests are made with openssl.
+# What the service is tested against: the real Prometheus, Alertmanager, node_exporter and PostgreSQL; tests start their
+# own. Certificates of the tests are made with openssl.
 services:
 	@{ command -v prometheus && command -v promtool && command -v prometheus-node-exporter && command -v openssl \
 		&& command -v prometheus-alertmanager \

@@ -70,7 +70,6 @@ class AlertSettings(BaseModel):
     resolve_after_cycles: int = Field(6, ge=1, description="cycles in a row without a level before it resolves")
     cool_down_s: float = Field(3600.0, ge=0, description="an alert that comes back so soon opens again, not anew")
     expire_after_s: float = Field(86_400.0, gt=0, description="an alert of a server not heard of for so long is over")
-    mitigating_s: float = Field(3600.0, gt=0, description="a mitigation that takes longer counts as failed")
     group_window_s: float = Field(
         900.0, ge=0, description="alerts of one cause that open within it are one incident, told once"
     )

@@ -112,12 +112,11 @@ class AlertEngine:
         """
         return self._act(alert_id, lambda session, alert: actions.resolve(session, alert, by, now))
 
-    def mitigate(self, alert_id: int, by: str, now: datetime) -> AlertView:
-        """A remediation of the alert's incident has begun: nobody is told more, until it ends or takes too long.
+    def mitigate(self, alert_id: int, by: str, now: datetime, until: datetime) -> AlertView:
+        """A remediation of the alert's incident has begun: nobody is told more, until it ends or `until` is over.
 
         Raises `NotFoundError`, or `ConflictError` unless it is open or acknowledged.
         """
-        until = now + timedelta(seconds=self.settings.mitigating_s)
         return self._act(alert_id, lambda session, alert: actions.mitigate(session, alert, by, now, until))
 
     def mitigation_failed(self, alert_id: int, why: str, now: datetime) -> AlertView:

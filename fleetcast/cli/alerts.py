@@ -1,4 +1,7 @@
-"""Commands on alerts, in the database of the service; the service itself need not run."""
+"""Commands on alerts, in the database of the service; the service itself need not run.
+
+Who acts gives an API key in FLEETCAST_API_KEY, whose name is written down and whose scopes count.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from fleetcast.cli import routes
 from fleetcast.cli.database import DATABASE, HOME
 from fleetcast.cli.output import JSON_OPTION, print_json, say
 from fleetcast.cli.parse import parse_span
-from fleetcast.cli.routes import AT, BY, alert_engine, moment
+from fleetcast.cli.routes import AT, alert_engine, moment, operator
 
 if TYPE_CHECKING:
     from fleetcast.alerting.views import AlertView, SilenceView
@@ -69,7 +72,6 @@ def show(
 
 def acknowledge(
     alert_id: int = ID,
-    by: str = BY,
     at: str | None = AT,
     home: Path | None = HOME,
     database: str | None = DATABASE,
@@ -77,12 +79,11 @@ def acknowledge(
 ) -> None:
     """Take care of an alert's incident: it is not escalated further."""
     with alert_engine(home, database) as engine:
-        _print(engine.acknowledge(alert_id, by, moment(at)), as_json)
+        _print(engine.acknowledge(alert_id, operator(engine), moment(at)), as_json)
 
 
 def resolve(
     alert_id: int = ID,
-    by: str = BY,
     at: str | None = AT,
     home: Path | None = HOME,
     database: str | None = DATABASE,
@@ -90,14 +91,13 @@ def resolve(
 ) -> None:
     """Say that an alert's incident is over."""
     with alert_engine(home, database) as engine:
-        _print(engine.resolve(alert_id, by, moment(at)), as_json)
+        _print(engine.resolve(alert_id, operator(engine), moment(at)), as_json)
 
 
 def silence(
     matchers: list[str] = typer.Argument(help="""Conditions that all must fit: 'server="ppdb0001"' 'team=~"pay.*"'."""),
     lasts: str = typer.Option(..., "--for", help="How long from now: 90m, 2h, 3d."),
     comment: str = typer.Option("", help="Why."),
-    by: str = BY,
     at: str | None = AT,
     home: Path | None = HOME,
     database: str | None = DATABASE,
@@ -107,7 +107,7 @@ def silence(
     start, span = moment(at), parse_span(lasts)
     assert span is not None
     with alert_engine(home, database) as engine:
-        found = engine.silence(matchers, (start, start + span), by, comment, start)
+        found = engine.silence(matchers, (start, start + span), operator(engine), comment, start)
     _print_silences([found], as_json)
 
 
@@ -126,7 +126,6 @@ def silences(
 
 def end_silence(
     silence_id: int = typer.Argument(help="Number of the silence."),
-    by: str = BY,
     at: str | None = AT,
     home: Path | None = HOME,
     database: str | None = DATABASE,
@@ -134,7 +133,7 @@ def end_silence(
 ) -> None:
     """End a silence now."""
     with alert_engine(home, database) as engine:
-        found = engine.end_silence(silence_id, by, moment(at))
+        found = engine.end_silence(silence_id, operator(engine), moment(at))
     _print_silences([found], as_json)
 
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fleetcast.cli.database import DATABASE, HOME
+from fleetcast.cli.database import DATABASE, HOME, opened, who
 from fleetcast.cli.output import JSON_OPTION, print_json
 from fleetcast.cli.parse import parse_time
 
 if TYPE_CHECKING:
     from fleetcast.alerting.engine import AlertEngine
 
-BY = typer.Option("command line", help="Who does it: is written down.")
 AT = typer.Option(None, help="Time of the service's clock, if that is simulated; default now.")
 ATTRIBUTES = typer.Argument(help="What the alert is like: level=P1 profile=database server=ppdb0001 team=payments ...")
 
@@ -71,7 +70,6 @@ def try_one(
     name: str = typer.Argument(metavar="ROUTE", help="Name of the route."),
     send: bool = typer.Option(False, "--send", help="Send although the route is in shadow mode."),
     patience: float = typer.Option(30.0, min=0, help="Seconds to wait for receivers that fail at first."),
-    by: str = BY,
     home: Path | None = HOME,
     database: str | None = DATABASE,
     as_json: bool = JSON_OPTION,
@@ -82,6 +80,7 @@ def try_one(
     from fleetcast.alerting.trial import try_route
 
     with alert_engine(home, database) as engine:
+        by = operator(engine)
         dispatcher = Dispatcher(
             engine.store, build_notifiers(engine.routing.receivers, engine.settings), engine.settings
         )
@@ -100,20 +99,15 @@ def alert_engine(home: Path | None, database: str | None) -> Iterator[AlertEngin
     from fleetcast.alerting.engine import AlertEngine
     from fleetcast.alerting.fleet import FleetMap
     from fleetcast.alerting.routing import Routing
-    from fleetcast.operate.home import make_home, service_home
-    from fleetcast.settings import Settings
-    from fleetcast.store.engine import open_store
 
-    settings = Settings()
-    if database is None and settings.database_url is None:
-        settings.home = service_home(make_home(home or settings.home))
-    routing = Routing.load(settings.alerts.routing, settings.alerts.shadow)
-    fleet = FleetMap.load(settings.alerts.fleet)
-    store = open_store(database or settings.database)
-    try:
-        yield AlertEngine(store, settings.alerts, routing, fleet)
-    finally:
-        store.close()
+    with opened(home, database) as (store, settings):
+        routing = Routing.load(settings.alerts.routing, settings.alerts.shadow)
+        yield AlertEngine(store, settings.alerts, routing, FleetMap.load(settings.alerts.fleet))
+
+
+def operator(engine: AlertEngine) -> str:
+    """Name of whoever gives the command, whose API key has the scope `operate`. Raises as `who` does."""
+    return who(engine.store, "operate").name
 
 
 def moment(text: str | None) -> datetime:

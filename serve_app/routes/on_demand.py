@@ -81,10 +81,11 @@ def _planned(windows: list[str]) -> pa.Table:
         server, *times = text.split("/")
         try:
             start, end = (datetime.fromisoformat(time) for time in times)
-        except ValueError as error:
+            if start.tzinfo is None or end.tzinfo is None or not start < end:
+                raise UsageError(f"maintenance={text!r}: times need a zone, and the end comes after the start")
+            start, end = start.astimezone(UTC), end.astimezone(UTC)
+        except (ValueError, OverflowError) as error:
             raise UsageError(f"maintenance={text!r} is not SERVER/START/END with ISO 8601 times: {error}") from None
-        if start.tzinfo is None or end.tzinfo is None or not start < end:
-            raise UsageError(f"maintenance={text!r}: times need a zone, and the end comes after the start")
         rows.append({"server": server, "start": start, "end": end})
     return pa.Table.from_pylist(rows, MAINTENANCE)
 

@@ -130,6 +130,12 @@ def test_samples_after_the_origin_change_nothing(running: Running, samples: pa.T
         ([{"cpu_utilization": 0.5}], {"maintenance": "web1/today"}, 422, "SERVER/START/END"),
         (
             [{"cpu_utilization": 0.5}],
+            {"maintenance": "web1/0001-01-01T00:00+14:00/2026-01-05T12:00Z"},
+            422,
+            "out of range",
+        ),
+        (
+            [{"cpu_utilization": 0.5}],
             {"maintenance": "web1/2026-01-05T14:00Z/2026-01-05T12:00Z"},
             422,
             "after the start",

@@ -23,6 +23,7 @@ from fleetcast.store.tables import AlertTable, NotificationTable
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 STEP = timedelta(minutes=5)
+LONG = timedelta(hours=1)  # a mitigation may take so long
 SETTINGS = AlertSettings(open_after_cycles=2, resolve_after_cycles=3, shadow=True)
 CHANCES = {"P1": (0.8, 0.9), "P2": (0.5, 0.7), "P3": (0.1, 0.6), "P4": (0.0, 0.1)}
 SCORES = {"P1": 90.0, "P2": 75.0, "P3": 50.0, "P4": 8.0}
@@ -222,7 +223,7 @@ def test_a_server_that_is_gone_before_its_alert_opened_leaves_nothing_pending(wa
 def test_while_a_mitigation_runs_nobody_is_told_and_a_failed_one_tells_again(watch: Watch) -> None:
     watch.see(risk("P2"))
     (opened,) = watch.see(risk("P2")).opened
-    assert watch.engine.mitigate(opened.id, "ann", watch.now).state == "mitigating"
+    assert watch.engine.mitigate(opened.id, "ann", watch.now, watch.now + LONG).state == "mitigating"
     for _ in range(3):
         watch.see(risk("P1"))
     assert len(watch.texts()) == 2
@@ -234,10 +235,10 @@ def test_while_a_mitigation_runs_nobody_is_told_and_a_failed_one_tells_again(wat
 def test_a_mitigation_that_never_ends_counts_as_failed(watch: Watch) -> None:
     watch.see(risk("P2"))
     (opened,) = watch.see(risk("P2")).opened
-    watch.engine.mitigate(opened.id, "ann", watch.now)
-    watch.engine.tick(watch.now + timedelta(seconds=SETTINGS.mitigating_s - 1))
+    watch.engine.mitigate(opened.id, "ann", watch.now, watch.now + LONG)
+    watch.engine.tick(watch.now + LONG - timedelta(seconds=1))
     assert watch.engine.get(opened.id).state == "mitigating"
-    watch.engine.tick(watch.now + timedelta(seconds=SETTINGS.mitigating_s))
+    watch.engine.tick(watch.now + LONG)
     assert watch.engine.get(opened.id).state == "open"
 
 

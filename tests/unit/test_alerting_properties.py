@@ -121,7 +121,8 @@ def perform(engine: AlertEngine, act: Act, now: datetime) -> None:
     if act.which < len(alerts):
         before = everything(engine)
         try:
-            getattr(engine, act.what)(alerts[act.which].id, "ann", now)
+            until = (now + timedelta(hours=1),) if act.what == "mitigate" else ()
+            getattr(engine, act.what)(alerts[act.which].id, "ann", now, *until)
         except ConflictError:
             assert everything(engine) == before
 

@@ -13,6 +13,7 @@ from fleetcast.alerting.routing import Routing
 from fleetcast.operate.home import make_home
 from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import open_store
+from fleetcast.store.keys import create_key
 from tests.loopback import Answer, loopback
 from tests.unit.test_alerting import risk
 from tests.unit.test_cli import run
@@ -42,6 +43,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         open_store(f"sqlite:///{home}/fleetcast.db"), AlertSettings(open_after_cycles=1), Routing.default()
     )
     engine.observe([risk("P1"), risk("P2", "web2")], datetime.now(UTC))
+    with engine.store.session() as session:
+        monkeypatch.setenv("FLEETCAST_API_KEY", create_key(session, "ann", ["operate"], datetime.now(UTC)))
     return home
 
 
@@ -59,7 +62,7 @@ def test_alerts_are_listed_shown_acknowledged_and_resolved(home: Path, capsys: C
     shown = run(capsys, "alerts", "show", "1")[1]
     assert "would have sent  PagerDuty: on-call" in shown
     assert "after 15 min  PagerDuty: senior engineer  due" in shown
-    found = json.loads(run(capsys, "alerts", "acknowledge", "1", "--by", "ann", "--json")[1])
+    found = json.loads(run(capsys, "alerts", "acknowledge", "1", "--json")[1])
     assert (found["state"], found["acknowledged_by"]) == ("acknowledged", "ann")
     assert [one["id"] for one in json.loads(run(capsys, "alerts", "list", "--state", "open", "--json")[1])] == [2]
     assert json.loads(run(capsys, "alerts", "resolve", "1", "--json")[1])["state"] == "resolved"
@@ -69,8 +72,22 @@ def test_alerts_are_listed_shown_acknowledged_and_resolved(home: Path, capsys: C
     assert run(capsys, "alerts", "list", "--state", "closed")[0] == 2
 
 
+@pytest.mark.parametrize("key", ["", "read"])
+def test_who_acts_needs_a_key_that_may(home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    if key:
+        store = open_store(f"sqlite:///{home}/fleetcast.db")
+        with store.session() as session:
+            key = create_key(session, "reader", ["read"], datetime.now(UTC))
+    monkeypatch.setenv("FLEETCAST_API_KEY", key)
+    for words in (["acknowledge", "1"], ["resolve", "1"], ["silence", "team=shop", "--for", "2h"], ["test", "default"]):
+        assert run(capsys, "alerts", *words)[0] == 1
+    listed = json.loads(run(capsys, "alerts", "list", "--json")[1])
+    assert {one["state"] for one in listed} == {"open"}
+    assert json.loads(run(capsys, "alerts", "silences", "--json")[1]) == []
+
+
 def test_a_silence_is_made_listed_and_ended(home: Path, capsys: Capture) -> None:
-    arguments = ("alerts", "silence", "team=shop", 'server=~"web.*"', "--for", "2h", "--by", "ann", "--json")
+    arguments = ("alerts", "silence", "team=shop", 'server=~"web.*"', "--for", "2h", "--json")
     (made,) = json.loads(run(capsys, *arguments)[1])
     assert (made["matchers"], made["created_by"]) == (['team="shop"', 'server=~"web.*"'], "ann")
     assert f'{made["id"]}: team="shop"' in run(capsys, "alerts", "silences")[1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from fleetcast.errors import StoreError
+
 revision = "0005_incidents"
 down_revision = "0004_forecast_cycles"
 branch_labels = None
@@ -44,8 +46,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse: what waits to be sent has no place in the older tables."""
-    raise NotImplementedError("restore a backup of the database")
+    """Refuse with `StoreError`: what waits to be sent has no place in the older tables."""
+    raise StoreError("notifications cannot be moved back into the older tables: restore a backup of the database")
 
 
 def _extend_alerts() -> None:
