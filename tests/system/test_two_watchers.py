@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -162,7 +163,8 @@ def test_the_killed_and_the_stopped_holder_are_followed_and_the_stopped_one_writ
         wait_for(lambda: running.holder() != second, "another holder")
         running.wait_for_cycles(3)
     finally:
-        os.kill(second, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # a slow machine gives Serve the time to end it: it did not answer
+            os.kill(second, signal.SIGCONT)
     running.wait_for_cycles(3)
     time.sleep(5.0)
     fences = [fence for _, fence in sorted(running.cycles().items())]
