@@ -90,6 +90,9 @@ class AlertSettings(BaseModel):
     ca_file: Path | None = Field(None, description="certificates trusted besides the system's for what is sent")
     timeout_s: float = Field(10.0, gt=0, description="for one attempt to deliver a notification")
     give_up_s: float = Field(3 * 86_400.0, gt=0, description="a notification not delivered for so long has failed")
+    renew_s: float = Field(
+        60.0, gt=0, description="what Alertmanager knows of live incidents is told again so often, as it forgets"
+    )
     longest_silence_h: float = Field(24.0 * 31, gt=0, description="a silence ends after at most so long")
 
 

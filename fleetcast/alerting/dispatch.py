@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, aliased
 
 from fleetcast.alerting.notifiers.port import DeliveryError, Message, Notifier
 from fleetcast.alerting.outbox import FAILED, SENT, WAITING
+from fleetcast.alerting.renewal import renew
 from fleetcast.errors import UsageError
 from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import Store
@@ -72,10 +73,13 @@ class Dispatcher:
         self._store, self._notifiers, self._now = store, notifiers, now
         self._give_up = timedelta(seconds=settings.give_up_s)
         self._claim = timedelta(seconds=BATCH / AT_ONCE * 2 * settings.timeout_s + CLAIM_MARGIN_S)
+        self._renew_after = timedelta(seconds=settings.renew_s)
+        self._renewed: datetime | None = None
         self._name = secrets.token_hex(8)
 
     def run_once(self) -> Round:
         """Deliver what is due, up to a batch. Raises `StoreError`."""
+        self._renew()
         claimed = self._claim_due()
         outcomes = [0, 0, 0]
         if len(claimed) == 1:
@@ -86,6 +90,13 @@ class Dispatcher:
                     outcomes[outcome] += 1
         sent, retried, failed = outcomes
         return Round(sent, retried, failed, self._next())
+
+    def _renew(self) -> None:
+        now = self._now()
+        if self._renewed is None or now - self._renewed >= self._renew_after:
+            with self._store.session() as session:
+                renew(session, now - self._renew_after)
+            self._renewed = now
 
     def _claim_due(self) -> list[_Claimed]:
         now = self._now()

@@ -56,7 +56,8 @@ class AlertEngine:
             lease: what whoever made the risks must still hold, where one of several does.
             correlator: finds the probable upstream of an incident that opens, where samples are at hand.
 
-        Raises `StoreError` when `now` lies before the last cycle, `LeaseLostError` when another process took over.
+        Raises `StoreError` when `now` lies over a day before the last cycle, `LeaseLostError` when another process took
+        over.
         """
         with self.store.session() as session:
             if lease is not None:

@@ -1,11 +1,12 @@
 """Alertmanager API v2: an incident is an alert with fixed labels; it ends when its end is in the past.
 
 Alertmanager forgets alerts that are not posted again before `endsAt`; so that is far ahead until the incident is over.
+Its times are of the machine's clock, which Alertmanager compares with its own.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from fleetcast.alerting.notifiers.http import post_json
 from fleetcast.alerting.notifiers.port import Message
@@ -34,12 +35,13 @@ def make_alert(message: Message) -> dict[str, object]:
     """The alert of a notification. Its level is an annotation: labels say which alert it is and stay the same."""
     facts = message.facts
     opened = datetime.fromisoformat(facts["opened_at"]) if facts.get("opened_at") else message.at
+    now = datetime.now(UTC)
     lasts = {"resolve": timedelta(0), "test": TEST}.get(message.action, FAR)
     own = {name: str(facts[name]) for name in ("server", "profile", "metric") if facts.get(name)}
     labels = {**facts.get("labels", {}), **own, "alertname": "FleetCast", "incident": message.incident}
     return {
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {"summary": message.text, "level": message.level, "state": str(facts.get("state", ""))},
-        "startsAt": min(opened, message.at).isoformat(),
-        "endsAt": (message.at + lasts).isoformat(),
+        "startsAt": min(opened, message.at, now).isoformat(),
+        "endsAt": (now + lasts).isoformat(),
     }

@@ -1,0 +1,160 @@
+"""The whole service under another clock, which is set back, or forward by an hour while Prometheus is away.
+
+Nothing acknowledged is lost, no gap is left, no false `ready` is answered, and forecasts are back. The clock is that of
+libfaketime; the machine's own stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.schedule import STEP
+from tests.prometheus import Prometheus, add_blocks, busy, host_lines, prometheus
+from tests.system.test_service_process import KEY, Running, client_of, fed_by, start, wait_for, wait_for_new_forecasts
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+BACK_S = 40  # of the machine's time; the service's runs 60 times as fast
+SLACK = 5 * STEP  # an origin is so near to the clock where the service says that it is ready
+HOUR_S, STEP_S = 3600, 300
+HOSTS = ("ppweb0001", "ppweb0002")
+
+
+class FakedClock:
+    """How many seconds the clock of the processes below a service is ahead of the machine's."""
+
+    def __init__(self, folder: Path, ahead_s: int = 0) -> None:
+        self.file = folder / "ahead"
+        self.set(ahead_s)
+
+    def set(self, ahead_s: int) -> None:
+        self.ahead_s = ahead_s
+        self.file.write_text(f"{ahead_s:+d}\n")
+
+    @contextmanager
+    def service(self, folder: Path, bundle: Path, source: Sequence[str]) -> Iterator[Running]:
+        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+        found = start(
+            folder, bundle, source, LD_PRELOAD=str(library), FAKETIME_TIMESTAMP_FILE=str(self.file),
+            FAKETIME_CACHE_DURATION="1", FAKETIME_DONT_FAKE_MONOTONIC="1",
+        )  # fmt: skip
+        match = re.search(KEY, found.printed())
+        assert match is not None
+        found.key = match.group()
+        try:
+            yield found
+        finally:
+            found.stop()
+
+
+def test_a_clock_that_is_set_back_loses_nothing_and_forecasts_are_back(
+    tiny_bundle: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    clock = FakedClock(tmp_path)
+    with clock.service(tmp_path, tiny_bundle, fed_by(tiny_dataset)) as running, client_of(running) as client:
+        wait_for_new_forecasts(client)
+        before = now_of(client)
+        moment = datetime.fromtimestamp(int(before.timestamp()) // STEP_S * STEP_S - STEP_S, UTC)
+        row = {"server": "ppdb7777", "timestamp": moment.isoformat(), "cpu_utilization": 0.4375}
+        assert client.post("/v1/samples", json={"samples": [row]}).json()["accepted"] == 1
+
+        clock.set(-BACK_S)
+        wait_for(lambda: now_of(client) < before - timedelta(seconds=BACK_S * 60 / 2), "a clock that was set back")
+        wait_for_new_forecasts(client)
+        assert history_of(client, "ppdb7777") == {moment: 0.4375}
+        wait_for(lambda: now_of(client) > before, "the time at which the clock was set back")
+        wait_for_new_forecasts(client)
+        assert history_of(client, "ppdb7777") == {moment: 0.4375}
+
+
+def test_an_hour_without_prometheus_leaves_no_gap_and_forecasts_are_back_within_two_steps(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    gone = int(time.time()) // STEP_S * STEP_S - HOUR_S
+    lines = [line for host in HOSTS for line in host_lines(f"{host}:9100", gone - 48 * HOUR_S, gone + 2 * HOUR_S)]
+    is_late = [int(line.rpartition(" ")[2]) > gone for line in lines]
+    source = tmp_path / "prometheus"
+    source.mkdir()
+    clock = FakedClock(tmp_path, -HOUR_S - 2 * STEP_S)
+    early = (line for line, late in zip(lines, is_late, strict=True) if not late)
+    with (
+        prometheus(source, blocks=early) as found,
+        clock.service(tmp_path, tiny_bundle, ["--prometheus", found.url]) as running,
+        client_of(running) as client,
+    ):
+        wait_for(lambda: source_of(client)["read"], "samples of Prometheus")
+        step_until_forecast(clock, client)
+        found.kill()
+        clock.set(0)
+        wait_for(lambda: source_of(client)["error"], "a Prometheus that is away")
+        wait_for(lambda: not is_ready(client), "a service that is not ready")
+        come_back(found, [line for line, late in zip(lines, is_late, strict=True) if late])
+        whole = datetime.fromtimestamp(gone + HOUR_S - 3 * STEP_S, UTC)
+        wait_for(lambda: datetime.fromisoformat(source_of(client)["read"]) >= whole, "the samples of the hour")
+        step_until_forecast(clock, client)
+        for host in HOSTS:
+            known = history_of(client, host)
+            for at in range(gone - HOUR_S, gone + HOUR_S - 3 * STEP_S, STEP_S):
+                assert known[datetime.fromtimestamp(at, UTC)] == pytest.approx(busy(at), abs=1e-3)
+
+
+def come_back(source: Prometheus, lines: list[str]) -> None:
+    """Prometheus is there again and has what was scraped meanwhile."""
+    add_blocks(source.folder, lines)
+    source.start()
+
+
+def step_until_forecast(clock: FakedClock, client: httpx.Client) -> None:
+    """Every server is forecast by the model at one of the next two steps of the service's clock."""
+    for _ in range(2):
+        before = status_of(client)["cycle"]
+        last = before["number"] if before else 0
+        clock.set(clock.ahead_s + STEP_S)
+        cycle: Any = wait_for(lambda last=last: later_cycle(client, last), "the next cycle")
+        if cycle["model"] == len(HOSTS):
+            assert (cycle["fallback"], cycle["none"], cycle["error"]) == (0, 0, None)
+            assert is_ready(client)
+            return
+    raise AssertionError(f"no forecast by the model: {cycle}")
+
+
+def later_cycle(client: httpx.Client, number: int) -> Any:
+    cycle = status_of(client)["cycle"]
+    return cycle if cycle and cycle["number"] > number else None
+
+
+def status_of(client: httpx.Client) -> Any:
+    return client.get("/v1/status").json()
+
+
+def source_of(client: httpx.Client) -> Any:
+    return status_of(client)["sources"][0]
+
+
+def is_ready(client: httpx.Client) -> bool:
+    return bool(status_of(client)["ready"])
+
+
+def history_of(client: httpx.Client, server: str) -> dict[datetime, float]:
+    """What is known of a server's processors."""
+    found = client.get(f"/v1/servers/{server}/history", params={"hours": 80}).json()
+    pairs = zip(found["timestamps"], found["metrics"]["cpu_utilization"], strict=True)
+    return {datetime.fromisoformat(moment): value for moment, value in pairs if value is not None}
+
+
+def now_of(client: httpx.Client) -> datetime:
+    """The service's clock; where it says that it is ready, its forecasts are of now."""
+    status = status_of(client)
+    now = datetime.fromisoformat(status["clock"]["now"])
+    if status["ready"]:
+        assert abs(now - datetime.fromisoformat(status["cycle"]["origin"])) < SLACK
+    return now
