@@ -40,6 +40,7 @@ from benchmarks._stock import (
 )
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.heap import keep_freed_memory
 from fleetcast.model.bundle import Bundle
 from fleetcast.model.manifest import BundleManifest
 from fleetcast.model.native.predictor import NativePredictor
@@ -56,6 +57,7 @@ ORIGIN = datetime.fromtimestamp(START + 300 * (SPEC.context - 1), UTC)
 def main() -> None:
     quick = is_quick(__doc__)
     quiet()
+    keep_freed_memory()  # as the forecast job's workers and the service's replicas do
     sizes, rounds = ((8, 24), 1) if quick else ((512, 5000), 3)
     frame = samples(max(sizes), SPEC.context + SPEC.horizon)
     dataset = dataset_of(frame)

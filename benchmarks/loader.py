@@ -5,6 +5,9 @@ figures are windows a second, epochs of drawn windows after the samples were kep
 `default` the default one with its floor and day lags, one thread each; `default_2_workers` is what the loaders of a
 training with two workers give together, each in a process of its own with one thread. The peer is the data loader of
 pytorch-forecasting's `TimeSeriesDataSet` on a few of the same servers, interleaved round by round.
+
+The goal of 20,000 windows/s was set on a machine where the peer made 6,160: the `default` preset is held to that ratio
+(`default_ratio`), whatever the machine, and `reference` to the number itself.
 """
 
 from __future__ import annotations
@@ -25,10 +28,10 @@ from benchmarks._report import finish, is_quick
 from benchmarks._stock import dataset_of
 from benchmarks.accuracy.__main__ import small_fleet
 from fleetcast.dataset.reader import Dataset
+from fleetcast.heap import keep_freed_memory
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.shards import simulate_dataset
 from fleetcast.simulate.spec import FleetSpec
-from fleetcast.training.heap import keep_freed_memory
 from fleetcast.training.loaders import make_loaders
 from fleetcast.training.options import TrainOptions
 from fleetcast.training.plan import make_plan
@@ -36,7 +39,7 @@ from fleetcast.windows.calendar import calendar_features
 from fleetcast.windows.sampling import WindowLoader
 from fleetcast.windows.spec import PLAIN_CALENDAR
 
-LIMIT = 20_000
+LIMIT, LIMIT_RATIO = 20_000, 3.25
 PRESETS = {"ours": "reference", "default": "default"}
 WORKERS, SHARED = 2, "default_2_workers"
 
@@ -68,8 +71,9 @@ def main() -> None:
         **found,
         "peer_name": "pytorch-forecasting TimeSeriesDataSet's data loader",
         "ratio": found["ours"] / found["peer"],
+        "default_ratio": found["default"] / found["peer"],
         "unit": "windows/s",
-        "limit": {name: {"at_least": LIMIT} for name in PRESETS},
+        "limit": {"ours": {"at_least": LIMIT}, "default_ratio": {"at_least": LIMIT_RATIO}},
         "threads": 1,
         "rounds": rounds,
         "spread": {name: [min(speed[1:]), max(speed[1:])] for name, speed in speeds.items()},

@@ -57,9 +57,11 @@ from datetime import datetime
 import pyarrow as pa, uvicorn
 from fastapi import FastAPI, Request, Response
 from fleetcast.forecast.forecaster import Forecaster
+from fleetcast.heap import keep_freed_memory
 from serve_app.windows import Window, forecast_windows
 from benchmarks.serve_ingest import in_arrow
 
+keep_freed_memory()
 model, origin = Forecaster.load(sys.argv[1]), datetime.fromisoformat(sys.argv[3])
 app, one = FastAPI(), asyncio.Lock()
 
@@ -228,8 +230,10 @@ _HELD: dict[str, Any] = {}
 
 def _prepare(bundle: str) -> None:
     from fleetcast.forecast.forecaster import Forecaster  # noqa: PLC0415
+    from fleetcast.heap import keep_freed_memory  # noqa: PLC0415
     from fleetcast.windows.arrays import arrays_from_table  # noqa: PLC0415
 
+    keep_freed_memory()
     table = pa.ipc.open_stream(body(range(TOGETHER))).read_all()
     model = Forecaster.load(bundle)
     start = ORIGIN - timedelta(minutes=5) * (model.history_steps - 1)

@@ -20,7 +20,7 @@ import torch
 from benchmarks._report import finish, is_quick
 from benchmarks._stock import METRICS, PRESET, SPEC, dataset_of, network_of, quiet, reference_config, samples
 from fleetcast.contract.schema import TIMESTAMP
-from fleetcast.training.heap import keep_freed_memory
+from fleetcast.heap import keep_freed_memory
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan
 from fleetcast.windows.arrays import arrays_from_table

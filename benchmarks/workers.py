@@ -23,13 +23,13 @@ import torch
 from benchmarks._report import finish, is_quick
 from benchmarks._stock import quiet
 from fleetcast.dataset.reader import Dataset
+from fleetcast.heap import keep_freed_memory
 from fleetcast.runtime import connect, disconnect
 from fleetcast.settings import RaySettings
 from fleetcast.simulate.shards import simulate_dataset
 from fleetcast.simulate.spec import FleetSpec
 from fleetcast.training.callbacks import RunCallback
 from fleetcast.training.checkpoint import CheckpointStore
-from fleetcast.training.heap import keep_freed_memory
 from fleetcast.training.loaders import make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.options import TrainOptions

@@ -14,6 +14,7 @@ from ray import serve
 from fleetcast.errors import FleetCastError, ServiceError
 from fleetcast.forecast.explanation import Explanation
 from fleetcast.forecast.table import ForecastArrays
+from fleetcast.heap import keep_freed_memory
 from fleetcast.store.engine import open_store
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.leadership import one_at_a_time
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 MAX_BATCH_SHARDS, BATCH_WAIT_S = 4, 0.01
 FOLLOW_S = 2.0
 RELOADING = "reloading the model"
-MAX_BATCH_WINDOWS, WINDOWS_WAIT_S = 64, 0.005
+MAX_BATCH_SERVERS, WINDOWS_WAIT_S = 64, 0.005
+
+
+def _servers_of(windows: Sequence[Window]) -> int:
+    """How much a run with these windows is: one that is full by itself goes alone, so that others are prepared."""
+    return sum(min(window.servers, MAX_BATCH_SERVERS) for window in windows)
 
 
 class ModelDescription(BaseModel):
@@ -67,6 +73,7 @@ class ForecasterReplica:
     """
 
     def __init__(self, database: str, steps: int) -> None:
+        keep_freed_memory()
         self._store = open_store(database)
         self._slot = ModelSlot(steps)
         self._bundle = ""
@@ -118,7 +125,12 @@ class ForecasterReplica:
         models = [self._slot.of(shard.digest) for shard in shards]
         return await asyncio.to_thread(forecast_shards, models, shards)
 
-    @serve.batch(max_batch_size=MAX_BATCH_WINDOWS, batch_wait_timeout_s=WINDOWS_WAIT_S)
+    @serve.batch(
+        max_batch_size=MAX_BATCH_SERVERS,
+        batch_wait_timeout_s=WINDOWS_WAIT_S,
+        max_concurrent_batches=2,
+        batch_size_fn=_servers_of,
+    )
     async def _windows(self, windows: list[Window]) -> list[Answer]:
         return await asyncio.to_thread(forecast_windows, self._slot.current, windows)
 

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class Window:
     """A caller's samples (server, profile, timestamp, metrics), the origin, and until when the answer is waited for.
 
-    `deadline` is in seconds of `time.time()`; `maintenance` are the planned windows that the caller knows of.
+    `deadline` is in seconds of `time.time()`; `servers` is how many there are; `maintenance` are the planned windows
+    that the caller knows of.
     """
 
     samples: pa.Table
     origin: datetime
     deadline: float
+    servers: int = 1
     maintenance: pa.Table = field(default_factory=MAINTENANCE.empty_table)
 
 

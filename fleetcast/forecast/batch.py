@@ -22,6 +22,7 @@ from fleetcast.errors import DatasetError
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.forecast.origin import chosen_origin
 from fleetcast.forecast.table import FALLBACK, MODEL, NONE
+from fleetcast.heap import keep_freed_memory
 from fleetcast.model.manifest import load_manifest
 from fleetcast.runtime import quiet_ray_data
 from fleetcast.windows.arrays import arrays_from_table
@@ -43,6 +44,7 @@ class BatchSummary(BaseModel):
 @lru_cache(maxsize=2)
 def _loaded(bundle: str, weights_sha256: str) -> Forecaster:
     """The bundle, loaded once a worker process."""
+    keep_freed_memory()
     return Forecaster.load(bundle)
 
 

@@ -105,18 +105,25 @@ def quantiles_of(
         bucket_of: bucket of each step [horizon].
         quantiles: filled [window, horizon, target, level].
     """
-    spread = np.empty((len(starts), len(shares)), np.float32)
+    below, weights = np.empty(len(shares), np.int64), np.empty(len(shares), np.float64)
+    spread = np.empty((len(starts), residuals.shape[1], len(shares)), np.float32)
     for window in range(residuals.shape[0]):
-        for target in range(residuals.shape[1]):
-            for bucket in range(len(starts)):
+        for bucket in range(len(starts)):
+            count = counts[window, bucket]
+            for level in range(len(shares)):
+                place = max(count - 1, 0) * shares[level]
+                below[level] = int(place)
+                weights[level] = place - below[level]
+            for target in range(residuals.shape[1]):
+                ordered = residuals[window, target, starts[bucket] : starts[bucket] + count]
                 for level in range(len(shares)):
-                    spread[bucket, level] = _quantile(
-                        residuals[window, target], starts[bucket], counts[window, bucket], shares[level]
-                    )
-            for step in range(len(bucket_of)):
+                    residual = _between(ordered, below[level], weights[level])
+                    spread[bucket, target, level] = max(levels[window, target] + residual, np.float32(0))
+        for step in range(len(bucket_of)):
+            found = spread[bucket_of[step]]
+            for target in range(residuals.shape[1]):
                 for level in range(len(shares)):
-                    value = levels[window, target] + spread[bucket_of[step], level]
-                    quantiles[window, step, target, level] = max(value, np.float32(0))
+                    quantiles[window, step, target, level] = found[target, level]
 
 
 @compiled
@@ -195,15 +202,12 @@ def _level_at(series: Floats, step: int) -> np.float32:
 
 
 @compiled
-def _quantile(ordered: Floats, start: int, count: int, share: float) -> np.float32:
-    """As `numpy.quantile`, bit for bit; 0 of nothing."""
-    if count == 0:
+def _between(ordered: Floats, below: int, weight: float) -> np.float32:
+    """As `numpy.quantile`, bit for bit, between a place and the next; 0 of nothing."""
+    if len(ordered) == 0:
         return np.float32(0)
-    place = (count - 1) * share
-    below = int(np.floor(place))
-    left = ordered[start + below]
-    right = ordered[start + min(below + 1, count - 1)]
-    weight, distance = place - below, right - left
+    left, right = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    distance = right - left
     if weight >= 0.5:
         return np.float32(right - distance * (1 - weight))
     return np.float32(left + distance * weight)

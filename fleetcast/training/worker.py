@@ -14,12 +14,12 @@ import torch
 from ray.train.lightning import prepare_trainer
 from ray.train.torch import get_device
 
+from fleetcast.heap import keep_freed_memory
 from fleetcast.model.loss import window_loss
 from fleetcast.settings import Settings
 from fleetcast.training.board import Board
 from fleetcast.training.callbacks import RunCallback
 from fleetcast.training.checkpoint import LAST, CheckpointStore, restore
-from fleetcast.training.heap import keep_freed_memory
 from fleetcast.training.loaders import WEIGHT_WINDOWS, make_loaders
 from fleetcast.training.module import ForecastModule
 from fleetcast.training.plan import TrainPlan

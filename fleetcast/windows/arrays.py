@@ -154,8 +154,10 @@ def arrays_from_table(
     encoded = table["server"].combine_chunks().dictionary_encode()
     servers, order = np.unique(np.asarray(encoded.dictionary), return_inverse=True)
     rows = order[np.asarray(encoded.indices)] if len(seconds) else np.empty(0, np.int64)
-    profiles = np.full(len(servers), UNKNOWN, dtype=object)
-    profiles[rows] = pc.fill_null(table["profile"], UNKNOWN).to_numpy(zero_copy_only=False)
+    named = pc.fill_null(table["profile"], UNKNOWN).combine_chunks().dictionary_encode()
+    last_profile = np.zeros(len(servers), np.int64)
+    last_profile[rows] = np.asarray(named.indices)
+    words = named.dictionary.to_pylist()
     columns = (seconds - first) // STEP_SECONDS
     steps = (last - first) // STEP_SECONDS + 1
     inside = (columns >= 0) & (columns < steps)
@@ -166,7 +168,7 @@ def arrays_from_table(
         values.reshape(-1, len(metrics))[cells, position] = series[within]
     return FleetArrays(
         tuple(str(name) for name in servers),
-        tuple(str(name) for name in profiles),
+        tuple(words[code] for code in last_profile) if words else (UNKNOWN,) * len(servers),
         metrics,
         first,
         values,

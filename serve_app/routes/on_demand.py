@@ -106,7 +106,7 @@ def _window(checked: Checked, origin: datetime | None, deadline: float, most: in
     if servers > most:
         raise TooLargeError(f"{servers} servers, at most {most} a request: send parts")
     newest: datetime = pc.max(table["timestamp"]).as_py()
-    return Window(table, newest.astimezone(UTC) if origin is None else origin, deadline, maintenance)
+    return Window(table, newest.astimezone(UTC) if origin is None else origin, deadline, servers, maintenance)
 
 
 def _with_profiles(table: pa.Table) -> pa.Table:

@@ -412,19 +412,6 @@ def test_a_cycle_that_is_repeated_after_a_crash_counts_once(watch: Watch) -> Non
         watch.engine.observe([risk("P1")], watch.now - timedelta(days=2))
 
 
-def test_a_clock_that_is_set_back_opens_the_same_incident_once_and_resolves_it(watch: Watch) -> None:
-    watch.see(risk("P1"))
-    watch.now -= timedelta(hours=1)
-    (opened,) = watch.see(risk("P1")).opened
-    watch.see(risk("P1", "web2"))
-    watch.now -= timedelta(hours=1)
-    (second,) = watch.see(risk("P1"), risk("P1", "web2")).opened
-    assert (opened.server, second.server) == ("web1", "web2")
-    for _ in range(SETTINGS.resolve_after_cycles):
-        watch.see(risk("P4"), risk("P4", "web2"))
-    assert {alert.state for alert in watch.engine.list_alerts()} == {"resolved"}
-
-
 def test_only_the_transitions_of_the_state_machine_exist(watch: Watch) -> None:
     watch.see(risk("P1"))
     for state, allowed in TRANSITIONS.items():

@@ -18,7 +18,7 @@ import fleetcast
 ROOT = Path(__file__).parents[2]
 
 # Which room may import which; transitive where an arrow leads on (windows knows dataset, dataset knows contract).
-# Plain modules beside the rooms (errors, clock, settings, compiling, located) are open to all, and so are the locks.
+# Plain modules beside the rooms (errors, clock, settings, compiling, heap, located) are open to all, as are the locks.
 ARROWS = {
     "contract": set(),
     "store": set(),
@@ -35,7 +35,7 @@ ARROWS = {
     "remediation": {"risk", "store", "alerting", "simulate"},  # a plan answers an alert, of simulated fleets too
     "cost": {"store"},
 }
-BASE = {"errors", "clock", "settings", "compiling", "located", "operate.locks"}
+BASE = {"errors", "clock", "settings", "compiling", "heap", "located", "operate.locks"}
 TOP = {"operate", "cli"}  # they see all rooms
 RAY_AT_HOME = ("simulate/shards.py", "training/", "forecast/batch.py", "runtime.py", "operate/doctor.py")
 RUNTIME_USERS = ("simulate/shards.py", "training/", "forecast/batch.py")

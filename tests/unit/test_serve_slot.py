@@ -125,7 +125,7 @@ def test_callers_with_the_same_server_name_share_a_run_and_get_their_own_numbers
     windows = [Window(table, ORIGIN, late) for table in tables]
     earlier = Window(tables[0], ORIGIN - timedelta(hours=1), late)
     plan = [{"server": "web1", "start": ORIGIN - timedelta(hours=2), "end": ORIGIN + timedelta(hours=6)}]
-    planned = Window(tables[0], ORIGIN, late, pa.Table.from_pylist(plan, MAINTENANCE))
+    planned = Window(tables[0], ORIGIN, late, maintenance=pa.Table.from_pylist(plan, MAINTENANCE))
     asked = [*windows, earlier, planned]
     together = forecast_windows(forecaster, asked)
     for window, found in zip(asked, together, strict=True):
