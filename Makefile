@@ -94,10 +94,9 @@ chromium:
 	@command -v chromium >/dev/null || { $(SUDO) apt-get update && $(APT_INSTALL) chromium; }
 
 # What the service is tested against: the real Prometheus, Alertmanager, node_exporter and PostgreSQL; tests start their
-# own. Certificates of the tests are made with openssl; libfaketime sets a service's clock back.
+# own. Certificates of the tests are made with openssl.
 services:
 	@{ command -v prometheus && command -v promtool && command -v prometheus-node-exporter && command -v openssl \
 		&& command -v prometheus-alertmanager \
-		&& ls /usr/lib/postgresql/*/bin/initdb /usr/lib/*/faketime/libfaketimeMT.so.1; } >/dev/null 2>&1 \
-		|| { $(SUDO) apt-get update && $(APT_INSTALL) prometheus prometheus-alertmanager prometheus-node-exporter postgresql openssl \
-			libfaketime; }
+		&& ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
+		|| { $(SUDO) apt-get update && $(APT_INSTALL) prometheus prometheus-alertmanager prometheus-node-exporter postgresql openssl; }

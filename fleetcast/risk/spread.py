@@ -86,7 +86,8 @@ def struck_for(fleet: FleetArrays, metrics: Sequence[str], limits: npt.NDArray[n
     recent = fleet.slice(fleet.steps - STRUCK_STEPS - STEPS_PER_HOUR, fleet.steps)
     watched = threshold_matrix(fleet.metrics)[profile_codes(fleet.profiles)].astype(np.float32)
     for column, name in enumerate(metrics):
-        watched[:, fleet.metrics.index(name)] = limits[:, column]
+        if name in fleet.metrics:
+            watched[:, fleet.metrics.index(name)] = limits[:, column]
     critical = np.asarray((recent.values >= watched[:, None]).any(axis=2))
     counts: npt.NDArray[np.int64] = np.pad(np.cumsum(critical, axis=1), ((0, 0), (1, 0)))
     before = counts[:, STEPS_PER_HOUR:-1] - counts[:, : -STEPS_PER_HOUR - 1]
