@@ -1,5 +1,6 @@
 """The fitted risk model: what it may read, that a forecast alone can raise a level, and that it survives a bundle."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -139,6 +140,19 @@ def test_an_upstream_at_risk_raises_what_depends_on_it_and_nothing_else(model):
     changed = np.abs(joined - alone) > 1e-9
     assert changed.tolist() == [number == 1 for number in range(10)]
     assert joined[1] > alone[1]
+
+
+def test_a_fleet_that_never_had_one_of_the_forecast_metrics_is_judged_all_the_same(model):
+    whole = fleet_of(10)
+    kept = [METRIC_NAMES.index(name) for name in METRIC_NAMES if name != "filesystem_used"]
+    names = tuple(METRIC_NAMES[place] for place in kept)
+    fleet = replace(whole, metrics=names, values=whole.values[:, :, kept])
+    topology = pa.table(
+        {"upstream": ["web5"], "downstream": ["web1"], "strength": pa.array([0.9], pa.float32())}, schema=TOPOLOGY
+    )
+    limits = critical_limits(fleet.profiles, DEFAULT_TARGETS)
+    judged = judge(forecast_of(fleet), limits, Calibration(spread={"8h": Spread(reach=0.8)}), model, fleet, topology)
+    assert np.isfinite(judged.server).all()
 
 
 def test_a_model_survives_its_text_and_a_damaged_text_is_one_clear_line(model):
