@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
@@ -14,9 +15,11 @@ from fleetcast.errors import ConflictError
 from fleetcast.remediation.calls import Call, SimulatorCall, in_words
 from fleetcast.remediation.executor import Result
 from fleetcast.simulate.actions import Action
-from fleetcast.simulate.live import LiveFleet
 from fleetcast.store.engine import Store
 from fleetcast.store.tables_remediation import SimulatedActionTable
+
+if TYPE_CHECKING:
+    from fleetcast.simulate.live import LiveFleet  # compiles: what only holds actions starts without it
 
 
 class SimulatedAction(BaseModel):

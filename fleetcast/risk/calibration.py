@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from fleetcast.risk.probability import HORIZONS
@@ -85,6 +84,8 @@ def fit_line(
         return loss + RIDGE / 2 * float(parameters @ parameters), gradient
 
     low, high = np.log(SLOPE_RANGE)
+    from scipy.optimize import minimize  # noqa: PLC0415  # only fitting needs it
+
     best = minimize(objective, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(None, None), (low, high)])
     return Line(
         slope=float(np.exp(best.x[1])), intercept=float(best.x[0]), events=int(hit.sum()), windows=int(known.sum())

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 SPREAD = 0.5
 GROUPS = (10, 30, 100)  # servers of a group
@@ -66,5 +65,7 @@ def fit_exponent(sums: Doubles, hits: npt.NDArray[np.bool_]) -> float:
         exposed = np.exp(log_k) * positive
         likelihood = np.where(hits, np.log(-np.expm1(-exposed)), -exposed).sum()
         return float(-likelihood / len(GROUPS) + 0.5 * (log_k / SPREAD) ** 2)
+
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415  # only fitting needs it
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))

@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
@@ -22,6 +22,9 @@ from fleetcast.errors import BundleError
 from fleetcast.risk.calibration import FLOOR
 from fleetcast.risk.features import Features
 from fleetcast.risk.probability import HORIZONS
+
+if TYPE_CHECKING:
+    import lightgbm
 
 FORMAT = 1
 
@@ -82,6 +85,8 @@ class RiskModel:
     @classmethod
     def loads(cls, text: str) -> RiskModel:
         """The model of a text. Raises `BundleError` when it is damaged or of another format."""
+        import lightgbm  # noqa: PLC0415  # takes seconds; those who only hold risks do without
+
         try:
             found = _Text.model_validate(json.loads(text))
             if found.format != FORMAT:
@@ -94,6 +99,8 @@ class RiskModel:
 
     @cached_property
     def _boosters(self) -> dict[str, lightgbm.Booster]:
+        import lightgbm  # noqa: PLC0415
+
         return {name: lightgbm.Booster(model_str=model.trees) for name, model in self.horizons.items()}
 
 

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, Field
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from fleetcast.contract.thresholds import threshold_matrix
@@ -155,6 +154,8 @@ def fit_spread(own: Doubles, upstream: Arriving, happened: Doubles, weights: Dou
 
     start = np.array([0.3, 1.0, 0.0, *(0.1 for _ in AGES)])
     bounds = [REACHES, SLOPES, (-2.0, 2.0), *(AFTERS for _ in AGES)]
+    from scipy.optimize import minimize  # noqa: PLC0415  # only fitting needs it
+
     return _parameters(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
 
 

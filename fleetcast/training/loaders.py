@@ -19,9 +19,10 @@ from fleetcast.errors import TrainingError
 from fleetcast.model.base import ResidualBase
 from fleetcast.training.plan import TrainPlan
 from fleetcast.windows.arrays import arrays_by_chunk, planned_spans
+from fleetcast.windows.horizon import Horizon
 from fleetcast.windows.sampling import Draw, KeptBatches, WindowIndex, WindowLoader, usable_windows
 from fleetcast.windows.store import BaseOf, StoredBatcher, WindowStore
-from fleetcast.windows.tensors import Horizon, Samples
+from fleetcast.windows.tensors import Samples
 
 VALIDATION_WINDOWS = 1024
 WEIGHT_WINDOWS = 512

@@ -19,7 +19,7 @@ from fleetcast.contract.states import observed_state
 from fleetcast.contract.vocabulary import STEP_SECONDS, UNKNOWN, profile_codes
 from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import DatasetError
-from fleetcast.windows.tensors import Horizon
+from fleetcast.windows.horizon import Horizon
 
 
 @dataclass(frozen=True)

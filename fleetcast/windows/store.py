@@ -18,8 +18,9 @@ from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.errors import DatasetError
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import Base
+from fleetcast.windows.horizon import Horizon
 from fleetcast.windows.spec import WindowSpec
-from fleetcast.windows.tensors import Batch, Horizon, Samples, WindowBuilder
+from fleetcast.windows.tensors import Batch, Samples, WindowBuilder
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -14,6 +14,7 @@ from fleetcast.windows.fill_days import fill_days
 from fleetcast.windows.fill_decoder import fill_base, fill_truth
 from fleetcast.windows.fill_encoder import fill_encoder
 from fleetcast.windows.fill_known import fill_known, fill_planned
+from fleetcast.windows.horizon import Horizon
 from fleetcast.windows.spec import ANCHORS, OBSERVED_SHARE, POSITION, WindowSpec
 
 Floats = npt.NDArray[np.float32]
@@ -40,23 +41,6 @@ class Samples:
     history: Floats
     origins: Ints
     begins: Ints
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """What is known of a fleet ahead of time.
-
-    Step i of its time axis of `steps` steps is at `start + i x 300` Unix seconds. `profiles` are codes [server].
-    `spans` are the planned maintenance windows as (first step, first step after) on the axis, a server's from
-    `span_starts[server]` to `span_starts[server + 1]`.
-    """
-
-    start: int
-    steps: int
-    timezone: str
-    profiles: Ints
-    span_starts: Ints
-    spans: Ints
 
 
 class WindowBuilder:

@@ -163,6 +163,17 @@ def test_importing_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / ".fleetcast").exists()
 
 
+@pytest.mark.parametrize("deployment", ["alerts", "history", "ingress", "remediation", "watcher"])
+def test_a_deployment_without_a_model_starts_without_what_models_need(deployment: str) -> None:
+    """Each of these libraries takes seconds to import, in every replica, between a crash and the first answer."""
+    program = (
+        f"import sys, serve_app.{deployment}\n"
+        "print(*{'torch', 'numba', 'lightgbm', 'sklearn', 'gradio', 'lightning'} & set(sys.modules))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
 def test_no_module_grows_without_end() -> None:
     long = {
         path.relative_to(ROOT).as_posix(): lines
