@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, aliased
 
 from fleetcast.alerting.notifiers.port import DeliveryError, Message, Notifier
 from fleetcast.alerting.outbox import FAILED, SENT, WAITING
-from fleetcast.alerting.renewal import renew
+from fleetcast.alerting.renewal import due_again, send_again
 from fleetcast.errors import UsageError
 from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import Store
@@ -93,10 +93,14 @@ class Dispatcher:
 
     def _renew(self) -> None:
         now = self._now()
-        if self._renewed is None or now - self._renewed >= self._renew_after:
+        if self._renewed is not None and now - self._renewed < self._renew_after:
+            return
+        with self._store.reading() as session:
+            ids = due_again(session, now - self._renew_after)
+        if ids:
             with self._store.session() as session:
-                renew(session, now - self._renew_after)
-            self._renewed = now
+                send_again(session, ids)
+        self._renewed = now
 
     def _claim_due(self) -> list[_Claimed]:
         now = self._now()
