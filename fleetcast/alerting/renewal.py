@@ -32,7 +32,7 @@ def send_again(session: Session, ids: Sequence[int]) -> None:
     session.execute(update(NotificationTable).where(*still).values(again))
 
 
-def _newest() -> Select[tuple[int]]:
+def _newest() -> Select[int]:
     """The newest message that each forgetful receiver was sent of each live incident."""
     row = NotificationTable
     return (
