@@ -6,8 +6,8 @@ figures are windows a second, epochs of drawn windows after the samples were kep
 training with two workers give together, each in a process of its own with one thread. The peer is the data loader of
 pytorch-forecasting's `TimeSeriesDataSet` on a few of the same servers, interleaved round by round.
 
-The goal of 20,000 windows/s was set on a machine where the peer made 6,160: the `default` preset is held to that ratio
-(`default_ratio`), whatever the machine, and `reference` to the number itself.
+The goal of 20,000 windows/s was set on a machine where the peer made 6,160; `default_ratio` says what the `default`
+preset makes of the peer's rate on this one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fleetcast.windows.calendar import calendar_features
 from fleetcast.windows.sampling import WindowLoader
 from fleetcast.windows.spec import PLAIN_CALENDAR
 
-LIMIT, LIMIT_RATIO = 20_000, 3.25
+LIMIT = 20_000
 PRESETS = {"ours": "reference", "default": "default"}
 WORKERS, SHARED = 2, "default_2_workers"
 
@@ -73,7 +73,7 @@ def main() -> None:
         "ratio": found["ours"] / found["peer"],
         "default_ratio": found["default"] / found["peer"],
         "unit": "windows/s",
-        "limit": {"ours": {"at_least": LIMIT}, "default_ratio": {"at_least": LIMIT_RATIO}},
+        "limit": {name: {"at_least": LIMIT} for name in PRESETS},
         "threads": 1,
         "rounds": rounds,
         "spread": {name: [min(speed[1:]), max(speed[1:])] for name, speed in speeds.items()},

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -64,12 +65,11 @@ def main() -> None:
         for _ in range(rounds):
             begun, port = time.perf_counter(), free_port()
             with started([sys.executable, "-c", NOTHING, str(port)], folder) as process:
-                nothing.append(until(process, begun, lambda port=port: answers(port)))  # type: ignore[misc]
+                nothing.append(until(process, begun, partial(answers, port)))
             begun, port = time.perf_counter(), free_port()
             with started(service(folder, bundle, port), folder) as process, client_of(port, key) as client:
-                served.append(until(process, begun, lambda client=client: knows(client)))  # type: ignore[misc]
-                whole = lambda client=client: is_ready(client, load.servers)  # noqa: E731
-                ready.append(until(process, begun, whole))  # type: ignore[arg-type]
+                served.append(until(process, begun, partial(knows, client, load.servers)))
+                ready.append(until(process, begun, partial(is_forecast, client, load.servers)))
     mine, theirs = statistics.median(served), statistics.median(nothing)
     result: dict[str, object] = {
         "benchmark": "serve_restart",
@@ -138,15 +138,15 @@ def answers(port: int) -> bool:
     return httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
 
 
-def knows(client: httpx.Client) -> bool:
+def knows(client: httpx.Client, servers: int) -> bool:
     """The last server's whole day is there."""
-    last = client.get("/v1/servers/ppweb00023/history", params={"hours": 24})
+    last = client.get(f"/v1/servers/ppweb{servers - 1:05d}/history", params={"hours": 24})
     if last.status_code != 200:
         return False
     return sum(value is not None for value in last.json()["metrics"]["cpu_utilization"]) >= DAY_STEPS - 2
 
 
-def is_ready(client: httpx.Client, servers: int) -> bool:
+def is_forecast(client: httpx.Client, servers: int) -> bool:
     cycle = client.get("/v1/status").raise_for_status().json()["cycle"]
     return bool(cycle) and cycle["model"] == servers
 

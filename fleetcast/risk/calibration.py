@@ -70,6 +70,8 @@ def fit_line(
     raw: npt.NDArray[np.float64], events: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64] | None = None
 ) -> Line:
     """The line of one horizon, from raw probabilities (NaN is left out), outcomes and weights, all [window]."""
+    from scipy.optimize import minimize  # noqa: PLC0415  # only fitting needs it
+
     known = ~np.isnan(raw)
     odds, hit = _log_odds(raw[known]), events[known].astype(np.float64)
     weight = np.ones(len(hit)) if weights is None else weights[known]
@@ -84,8 +86,6 @@ def fit_line(
         return loss + RIDGE / 2 * float(parameters @ parameters), gradient
 
     low, high = np.log(SLOPE_RANGE)
-    from scipy.optimize import minimize  # noqa: PLC0415  # only fitting needs it
-
     best = minimize(objective, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(None, None), (low, high)])
     return Line(
         slope=float(np.exp(best.x[1])), intercept=float(best.x[0]), events=int(hit.sum()), windows=int(known.sum())

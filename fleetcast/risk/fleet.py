@@ -57,6 +57,8 @@ def hazards_of_groups(
 
 def fit_exponent(sums: Doubles, hits: npt.NDArray[np.bool_]) -> float:
     """The exponent k from groups: sums of -log(1 - p) and whether any server had an incident, both [group]."""
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415  # only fitting needs it
+
     if not len(sums):
         return 1.0
     positive = np.maximum(sums, 1e-9)
@@ -65,7 +67,5 @@ def fit_exponent(sums: Doubles, hits: npt.NDArray[np.bool_]) -> float:
         exposed = np.exp(log_k) * positive
         likelihood = np.where(hits, np.log(-np.expm1(-exposed)), -exposed).sum()
         return float(-likelihood / len(GROUPS) + 0.5 * (log_k / SPREAD) ** 2)
-
-    from scipy.optimize import minimize_scalar  # noqa: PLC0415  # only fitting needs it
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))

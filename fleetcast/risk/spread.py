@@ -142,6 +142,8 @@ def spread_all(
 
 def fit_spread(own: Doubles, upstream: Arriving, happened: Doubles, weights: Doubles) -> Spread:
     """Fit to windows: own probabilities, outcomes and weights [window], and what arrives at each."""
+    from scipy.optimize import minimize  # noqa: PLC0415  # only fitting needs it
+
     known = ~(np.isnan(own) | np.isnan(happened)) & (weights > 0)
     if not known.any() or not ((upstream.ahead[known] > 0).any() or upstream.struck[known].any()):
         return Spread()
@@ -154,8 +156,6 @@ def fit_spread(own: Doubles, upstream: Arriving, happened: Doubles, weights: Dou
 
     start = np.array([0.3, 1.0, 0.0, *(0.1 for _ in AGES)])
     bounds = [REACHES, SLOPES, (-2.0, 2.0), *(AFTERS for _ in AGES)]
-    from scipy.optimize import minimize  # noqa: PLC0415  # only fitting needs it
-
     return _parameters(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
 
 

@@ -251,9 +251,10 @@ def test_a_mail_server_without_encryption_is_not_used_unless_told(mailbox: tuple
 def test_alertmanagers_alert_keeps_its_labels_from_start_to_end() -> None:
     from fleetcast.alerting.notifiers.alertmanager import make_alert
 
-    begun, over = make_alert(message()), make_alert(message("resolve"))
+    now = AT + timedelta(minutes=3)
+    begun, over = make_alert(message(), now), make_alert(message("resolve"), now)
     assert begun["labels"] == over["labels"]
-    now = datetime.now(UTC)
     assert datetime.fromisoformat(str(begun["endsAt"])) > now + timedelta(days=1)
-    assert begun["startsAt"] == over["startsAt"]
-    assert datetime.fromisoformat(str(over["startsAt"])) <= datetime.fromisoformat(str(over["endsAt"])) <= now
+    assert over["endsAt"] == now.isoformat()
+    behind = make_alert(message("resolve"), AT - timedelta(days=1))  # the service's clock is ahead of the machine's
+    assert behind["startsAt"] == behind["endsAt"]

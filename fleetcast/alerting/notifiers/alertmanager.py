@@ -27,15 +27,19 @@ class AlertmanagerNotifier:
         """Post the incident as it is now."""
         url, token = self._receiver.url, self._receiver.token
         headers = {} if token is None else {"Authorization": f"Bearer {token.read()}"}
-        post_json(self._outbound, "Alertmanager", f"{url}/api/v2/alerts", [make_alert(message)], headers)
+        post_json(
+            self._outbound, "Alertmanager", f"{url}/api/v2/alerts", [make_alert(message, datetime.now(UTC))], headers
+        )
         return None
 
 
-def make_alert(message: Message) -> dict[str, object]:
-    """The alert of a notification. Its level is an annotation: labels say which alert it is and stay the same."""
+def make_alert(message: Message, now: datetime) -> dict[str, object]:
+    """The alert of a notification that is posted at `now`.
+
+    Its level is an annotation: labels say which alert it is and stay the same.
+    """
     facts = message.facts
     opened = datetime.fromisoformat(facts["opened_at"]) if facts.get("opened_at") else message.at
-    now = datetime.now(UTC)
     lasts = {"resolve": timedelta(0), "test": TEST}.get(message.action, FAR)
     own = {name: str(facts[name]) for name in ("server", "profile", "metric") if facts.get(name)}
     labels = {**facts.get("labels", {}), **own, "alertname": "FleetCast", "incident": message.incident}
