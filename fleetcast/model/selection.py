@@ -278,7 +278,7 @@ def gate(parameters: Gate, hidden: Tensor, dropout: float) -> Tensor:
 
 def _affine(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.dim() == 3:
-        return torch.baddbmm(bias, values, weight)
+        return torch.bmm(values, weight).add_(bias)  # `baddbmm` copies the bias as often as there are rows
     return torch.addmm(bias, values, weight)
 
 
@@ -299,4 +299,6 @@ def _weigh(
     gated = gate(weights.gate, functional.elu(hidden).reshape(size * steps, -1), dropout).view(size, steps, -1)
     if weights.residual_norm is not None:
         straight = functional.layer_norm(straight, straight.shape[-1:], *weights.residual_norm)
-    return torch.softmax(functional.layer_norm(gated + straight, gated.shape[-1:], *weights.norm), dim=-1)
+    scores = functional.layer_norm(gated + straight, gated.shape[-1:], *weights.norm)
+    shares = torch.softmax(scores.transpose(1, 2).contiguous(), dim=1)  # vectorised over time, which is longer
+    return shares.transpose(1, 2).contiguous()

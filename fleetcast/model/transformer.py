@@ -17,8 +17,6 @@ from fleetcast.model.selection import Selection, collapse, gate, gate_of, select
 Tensor = torch.Tensor
 Batch = dict[str, torch.Tensor]
 
-CACHED_SCORES = 2**18  # attention scores worked on at a time: what stays in a processor's cache
-
 
 class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[misc]
     """pytorch-forecasting's network (Lim et al. 2021): same names, shapes and numbers, restructured forward pass.
@@ -171,8 +169,6 @@ class FastTemporalFusionTransformer(TemporalFusionTransformer):  # type: ignore[
         values = layer.v_layer(known)[:, None]
         mask = self._mask(asked, past, lengths)
         shares = None
-        if not (weights or dropout or torch.is_grad_enabled()):
-            return layer.w_h(_attended(queries, keys, values[:, 0], mask)), None
         if weights:
             scores = queries @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5
             found = torch.softmax(scores.masked_fill(~mask, self.hparams.mask_bias), dim=-1)
@@ -215,25 +211,6 @@ def _joined(layers: Any) -> tuple[Tensor, Tensor]:
 def _heads(values: Tensor, heads: int) -> Tensor:
     """[batch, time, H] as [batch, head, time, H / heads]."""
     return values.view(*values.shape[:2], heads, -1).transpose(1, 2)
-
-
-def _attended(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the heads of their attention to the values that they share, [batch, asked, value].
-
-    So the heads' weights can be averaged first. `queries` and `keys` are [batch, head, time, H / heads], `values`
-    [batch, time, value], `mask` [1 or batch, 1, asked, time], True for yes. A few windows at a time; without gradients.
-    """
-    size, heads, asked, width = queries.shape
-    steps = keys.shape[2]
-    together = max(CACHED_SCORES // (heads * asked * steps), 1)
-    bias = torch.zeros(mask.shape, device=keys.device).masked_fill_(~mask, -torch.inf).expand(size, heads, -1, -1)
-    queries, keys = queries * width**-0.5, keys.transpose(2, 3)
-    found = values.new_empty(size, asked, values.shape[-1])
-    for first in range(0, size, together):
-        part = slice(first, first + together)
-        scores = (queries[part] @ keys[part]).add_(bias[part])
-        torch.bmm(scores.softmax(-1).mean(1), values[part], out=found[part])
-    return found
 
 
 def _gate_add_norm(module: Any, values: Tensor, skip: Tensor, dropout: float) -> Tensor:
