@@ -31,12 +31,14 @@ def inlined(function: Function) -> Function:
 def compiled_and_kept(function: Function) -> Function:
     """A function that Python calls; its machine code is kept for the next process where a folder can be written.
 
+    It runs without the interpreter's lock, so that threads can share the work.
+
     The compiled functions that it calls must be in the same folder.
     """
     try:
-        made: Any = njit(error_model="numpy", cache=True)(function)
+        made: Any = njit(error_model="numpy", cache=True, nogil=True)(function)
     except RuntimeError:  # no folder for the cache: compiled anew in each process
-        return compiled(function)
+        return cast(Function, njit(error_model="numpy", nogil=True)(function))
     # Numba looks at the function's own file alone, but its code holds that of functions in others.
     made._cache._cache_file._source_stamp = _sources(Path(function.__code__.co_filename).parent)
     return cast(Function, made)

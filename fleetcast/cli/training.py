@@ -34,6 +34,7 @@ def train(
     workers: int | None = typer.Option(None, help="Training workers; default one a core, at most 2."),
     gpus_per_worker: float = typer.Option(0.0, help="GPUs of each worker: 0, 1 or a share of one."),
     precision: str = typer.Option("32-true", help="32-true, bf16-mixed, or 16-mixed (GPUs only)."),
+    loader_threads: int | None = typer.Option(None, help="Threads of a worker for batches; default 2 with a GPU."),
     epochs: int | None = typer.Option(None, help="Epochs; default the preset's."),
     samples_per_epoch: int | None = typer.Option(None, help="Windows drawn an epoch; default the preset's."),
     batch_size: int | None = typer.Option(None, help="Windows a step of a worker."),
@@ -61,6 +62,8 @@ def train(
         raise UsageError(
             f"--gpus-per-worker is {gpus_per_worker:g}; a worker uses one GPU at most: take more --workers"
         )
+    if loader_threads is not None and loader_threads < 0:
+        raise UsageError(f"--loader-threads is {loader_threads}; give 0 or more")
     for name, size in (("checkpoint-seconds", checkpoint_seconds), ("learning-rate", learning_rate)):
         if size is not None and not size > 0:
             raise UsageError(f"--{name} is {size:g}; give more than 0")
@@ -79,6 +82,7 @@ def train(
         workers=workers,
         gpus_per_worker=gpus_per_worker,
         precision=precision,
+        loader_threads=loader_threads,
         epochs=epochs,
         samples_per_epoch=samples_per_epoch,
         batch_size=batch_size,

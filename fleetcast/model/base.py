@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import cache
 
@@ -69,17 +68,16 @@ class ResidualBase:
         return found
 
     def _compute(self, windows: Ints, quantiles: Floats) -> None:
-        size, targets = len(windows), len(self.columns)
-        starts = self.lead_starts * -(-RESIDUAL_STEPS // STRIDE)
+        size, targets, buckets = len(windows), len(self.columns), len(self.lead_starts) - 1
+        places = int(np.diff(self.lead_starts).max()) * -(-RESIDUAL_STEPS // STRIDE)
         levels = np.empty((size, targets), np.float32)
-        residuals = np.empty((size, targets, starts[-1]), np.float32)
-        counts = np.empty((size, len(starts) - 1), np.int64)
+        residuals = np.empty((size, targets, buckets, places), np.float32)
+        counts = np.empty((size, buckets), np.int64)
         gather_residuals(
             self.values, self.columns, windows, self.leads, self.lead_starts, RESIDUAL_STEPS, levels, residuals, counts
         )
-        for first, last in itertools.pairwise(starts):
-            residuals[:, :, first:last].sort(axis=2)
-        quantiles_of(residuals, starts[:-1], counts, self.shares, levels, self.bucket_of, quantiles)
+        residuals.sort(axis=3)
+        quantiles_of(residuals, counts, self.shares, levels, self.bucket_of, quantiles)
 
 
 @cache

@@ -41,11 +41,9 @@ def gather_residuals(
         leads: steps ahead, all buckets one after the other; `lead_starts` [bucket + 1] says where each begins.
         span: steps that the past ends go back.
         levels: filled with the level at the origin [window, target].
-        residuals: filled [window, target, place]; a bucket's place begins at its first lead x the ends there can be,
-            and what it does not need is infinite.
+        residuals: filled [window, target, bucket, place]; the places that a bucket does not need are infinite.
         counts: filled with the number of residuals [window, bucket].
     """
-    most = (span + STRIDE - 1) // STRIDE
     rounds = (span + leads[-1] + 3 * BLOCK_STEPS) // STRIDE + 2
     series = np.empty((STRIDE, rounds), np.float32)  # step low + i is at [i % STRIDE, i // STRIDE]
     medians, done = np.empty((STRIDE, rounds), np.float32), np.empty(STRIDE, np.bool_)
@@ -61,7 +59,7 @@ def gather_residuals(
                 earliest = max(latest - span, begin + LEVEL_STEPS - 1)  # exclusive
                 ends = max((latest - earliest + STRIDE - 1) // STRIDE, 0)
                 began = min(max((latest - LEVEL_STEPS + 1 - first) // STRIDE + 1, 0), ends)
-                place = lead_starts[bucket] * most
+                found, place = residuals[window, target, bucket], 0
                 phase = (latest - low) % STRIDE
                 if began and not done[phase]:
                     _medians(series, phase, (origin - low) // STRIDE + 1, medians[phase])
@@ -73,21 +71,20 @@ def gather_residuals(
                         ahead = latest - low + leads[lead]
                         end = ahead // STRIDE + 1
                         following = series[ahead % STRIDE, end - began : end]
-                        into = residuals[window, target, place : place + began]
+                        into = found[place : place + began]
                         for number in range(began):
                             into[number] = following[number] - level[number]
                     for number in range(place + began, place + ends):
-                        residuals[window, target, number] = 0
+                        found[number] = 0
                     place += ends
-                counts[window, bucket] = place - lead_starts[bucket] * most
-                for number in range(place, lead_starts[bucket + 1] * most):
-                    residuals[window, target, number] = np.inf
+                counts[window, bucket] = place
+                for number in range(place, len(found)):
+                    found[number] = np.inf
 
 
 @compiled_and_kept
 def quantiles_of(
     residuals: Floats,
-    starts: Ints,
     counts: Ints,
     shares: npt.NDArray[np.float64],
     levels: Floats,
@@ -97,8 +94,7 @@ def quantiles_of(
     """Level + linear quantiles of sorted residuals, at least 0.
 
     Args:
-        residuals: [window, target, place], ascending within each bucket.
-        starts: first place of each bucket.
+        residuals: [window, target, bucket, place], ascending.
         counts: number of residuals [window, bucket].
         shares: quantile levels.
         levels: [window, target].
@@ -106,16 +102,16 @@ def quantiles_of(
         quantiles: filled [window, horizon, target, level].
     """
     below, weights = np.empty(len(shares), np.int64), np.empty(len(shares), np.float64)
-    spread = np.empty((len(starts), residuals.shape[1], len(shares)), np.float32)
+    spread = np.empty((residuals.shape[2], residuals.shape[1], len(shares)), np.float32)
     for window in range(residuals.shape[0]):
-        for bucket in range(len(starts)):
+        for bucket in range(residuals.shape[2]):
             count = counts[window, bucket]
             for level in range(len(shares)):
                 place = max(count - 1, 0) * shares[level]
                 below[level] = int(place)
                 weights[level] = place - below[level]
             for target in range(residuals.shape[1]):
-                ordered = residuals[window, target, starts[bucket] : starts[bucket] + count]
+                ordered = residuals[window, target, bucket, :count]
                 for level in range(len(shares)):
                     residual = _between(ordered, below[level], weights[level])
                     spread[bucket, target, level] = max(levels[window, target] + residual, np.float32(0))

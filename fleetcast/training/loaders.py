@@ -62,7 +62,9 @@ def make_loaders(
     wanted[validation.at(np.arange(share.first, share.last))[0]] = True
     batcher = _store(dataset, plan, wanted)
     return (
-        WindowLoader(batcher, training, plan.batch_size, rank, world, plan.samples_per_epoch, plan.seed),
+        WindowLoader(
+            batcher, training, plan.batch_size, rank, world, plan.samples_per_epoch, plan.seed, plan.loader_threads
+        ),
         KeptBatches(WindowLoader(batcher, validation, plan.batch_size, rank, world)),
     )
 

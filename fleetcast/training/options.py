@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CHECKPOINT_SECONDS = 120.0
+GPU_LOADERS = 2
 
 
 class TrainOptions(BaseModel):
@@ -30,6 +31,9 @@ class TrainOptions(BaseModel):
     workers: int | None = Field(None, ge=1, description="training workers; None is one a core, at most 2")
     gpus_per_worker: float = Field(0.0, ge=0, le=1, description="share of a GPU that each worker takes")
     precision: str = Field("32-true", description="Lightning's name: 32-true, bf16-mixed, 16-mixed (GPUs only)")
+    loader_threads: int | None = Field(
+        None, ge=0, description="threads of each worker that make batches ahead; None is GPU_LOADERS with a GPU, else 0"
+    )
     epochs: int | None = Field(None, ge=1)
     samples_per_epoch: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
@@ -39,6 +43,11 @@ class TrainOptions(BaseModel):
     storage: str | None = Field(None, description="folder or URI that all nodes reach, for checkpoints")
     promote: bool = Field(True, description="whether the command line makes the new bundle the current one")
     checkpoint_seconds: float = Field(CHECKPOINT_SECONDS, gt=0, description="wall time between checkpoints")
+
+    @property
+    def threads(self) -> int:
+        """Loader threads of each worker; a processor that trains has no time to spare for others."""
+        return GPU_LOADERS * (self.gpus_per_worker > 0) if self.loader_threads is None else self.loader_threads
 
     def command(self, run: str) -> str:
         """The command line that starts or goes on with the run of this name, from any folder."""

@@ -42,6 +42,7 @@ class TrainPlan(BaseModel):
     members: int = 1
     seed: int
     precision: str = "32-true"
+    loader_threads: int = 0
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     def of_member(self, number: int) -> TrainPlan:
@@ -113,6 +114,7 @@ def make_plan(options: TrainOptions, manifest: Manifest) -> TrainPlan:
         members=options.members or preset.members,
         seed=options.seed,
         precision=options.precision,
+        loader_threads=options.threads,
         checkpoint_seconds=options.checkpoint_seconds,
     )
 

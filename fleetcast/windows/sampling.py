@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -149,11 +151,17 @@ class WindowLoader:
         world: int = 1,
         samples: int | None = None,
         seed: int = 0,
+        threads: int = 0,
     ) -> None:
-        """`windows` must be at least as many as there are workers."""
+        """`windows` must be at least as many as there are workers.
+
+        So many `threads` make batches ahead of whoever takes them, in the same order; without any a batch is made when
+        it is asked for.
+        """
         self.batcher, self.windows, self.batch_size = batcher, windows, batch_size
         self.rank, self.world, self.samples, self.seed = rank, world, samples, seed
         self.epoch = self.skip_batches = 0
+        self.threads = threads
         self.draw = self.draw_of(len(windows) if samples is None else samples)
 
     def draw_of(self, samples: int) -> Draw:
@@ -176,11 +184,28 @@ class WindowLoader:
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
         rows, ends = self.windows.at(self.indices())
         edges = [number * len(rows) // len(self) for number in range(len(self) + 1)]
-        batches = [slice(*pair) for pair in itertools.pairwise(edges)][self.skip_batches :]
+        batches = [(rows[first:last], ends[first:last]) for first, last in itertools.pairwise(edges)]
+        if not self.threads:
+            yield from (self.batcher.batch(*batch) for batch in self._announced(batches[self.skip_batches :]))
+            return
+        pool = ThreadPoolExecutor(self.threads, "loader")
+        try:
+            made: deque[Future[tuple[Batch, Batch]]] = deque()
+            for batch in self._announced(batches[self.skip_batches :]):
+                made.append(pool.submit(self.batcher.batch, *batch))
+                if len(made) > 2 * self.threads:
+                    yield made.popleft().result()
+            while made:
+                yield made.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _announced(self, batches: Sequence[tuple[Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+        """The batches, of each of which the batcher is told a little earlier."""
         for number, batch in enumerate(batches):
             for ahead in batches[: AHEAD + 1] if number == 0 else batches[number + AHEAD : number + AHEAD + 1]:
-                self.batcher.expect(rows[ahead], ends[ahead])
-            yield self.batcher.batch(rows[batch], ends[batch])
+                self.batcher.expect(*ahead)
+            yield batch
 
 
 class KeptBatches:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,7 @@ from fleetcast.errors import DatasetError
 from fleetcast.windows.arrays import FleetArrays
 from fleetcast.windows.batches import Base
 from fleetcast.windows.horizon import Horizon
+from fleetcast.windows.reading import read_stretches
 from fleetcast.windows.spec import WindowSpec
 from fleetcast.windows.tensors import Batch, Samples, WindowBuilder
 
@@ -77,19 +79,15 @@ class WindowStore:
                 message = f"cannot keep samples in {_folder()}: {error}; set TMPDIR to another folder"
                 raise DatasetError(message) from error
 
-    def read(self, table: int, server: int, first: int, into: Floats) -> None:
-        """Steps from `first` on of one server, [time, column]; missing outside of the time axis, with state 0."""
-        low, high = max(first, 0), min(first + len(into), self.steps)
-        inside = into
-        if high - low < len(into):
-            inside = into[low - first : high - first]
-            for outside in (into[: low - first], into[max(high - first, 0) :]):
-                outside[:] = np.nan
-                if table == self.OTHERS:
-                    outside[:, -1] = 0
-        found = os.preadv(self._number, [inside], self._at(table, server, low))  # type: ignore[list-item]
-        if found != inside.nbytes:
-            raise DatasetError(f"the kept samples of server {server} are damaged: {found} bytes of {inside.nbytes}")
+    def read(self, table: int, servers: Ints, firsts: Ints, into: Floats) -> None:
+        """Steps from `firsts` on of each of the servers, [stretch, time, column]; missing outside of the time axis, with
+        state 0. Raises `DatasetError` when the file is damaged.
+        """
+        outside = np.float32(0 if table == self.OTHERS else np.nan)
+        places = np.searchsorted(self.servers, servers)
+        failed = read_stretches(self._number, self._begins[table], self.steps, places, firsts, outside, into)
+        if failed >= 0:
+            raise DatasetError(f"the kept samples of server {servers[failed]} cannot be read: their file is damaged")
 
     def expect(self, table: int, server: int, first: int, steps: int) -> None:
         """Have the disk read what is needed soon; of use where the store is `slow`, and the system can be asked to."""
@@ -112,7 +110,8 @@ class StoredBatcher:
     """Builds batches of windows (server, end) of a store.
 
     A window reads `history_steps` of its targets up to its origin, as a forecast in service does, or the encoder's
-    alone where nothing asks for more, and what follows it; of other features the encoder's steps.
+    alone where nothing asks for more, and what follows it; of other features the encoder's steps. Several threads may
+    ask for batches at once.
     """
 
     def __init__(self, store: WindowStore, spec: WindowSpec, known: Horizon, base_of: BaseOf | None) -> None:
@@ -121,17 +120,14 @@ class StoredBatcher:
         self.past = spec.history_steps if spec.day_lags or base_of is not None else spec.context
         self._steps = (self.past + spec.horizon, spec.context)
         self._columns = np.array([store.others.index(name) if name in store.others else -1 for name in spec.features])
-        self._buffers = self._rooms(0)
+        self._own = threading.local()  # each thread's buffers
 
     def batch(self, rows: Ints, ends: Ints) -> tuple[Batch, Batch]:
         """Inputs and truth of windows of servers `rows` with origins at steps `ends`."""
         size, firsts = len(rows), ends - self.past + 1
-        if len(self._buffers[0]) < size:
-            self._buffers = self._rooms(size)
-        history, others = (buffer[:size] for buffer in self._buffers)
-        for place, (server, end) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
-            self.store.read(WindowStore.HISTORY, server, end - self.past + 1, history[place])
-            self.store.read(WindowStore.OTHERS, server, end - self.spec.context + 1, others[place])
+        history, others = self._buffers(size)
+        self.store.read(WindowStore.HISTORY, rows, firsts, history)
+        self.store.read(WindowStore.OTHERS, rows, ends - self.spec.context + 1, others)
         places, origins = np.arange(size), np.full(size, self.past - 1)
         samples = Samples(
             others, self._columns, others[:, :, -1], places, np.full(size, self.spec.context - 1),
@@ -150,10 +146,13 @@ class StoredBatcher:
             for table, past in ((WindowStore.HISTORY, self.past), (WindowStore.OTHERS, self.spec.context)):
                 self.store.expect(table, server, end - past + 1, self._steps[table])
 
-    def _rooms(self, size: int) -> list[Floats]:
-        """Buffers of both tables for so many windows."""
-        sides = zip(self._steps, self.store.widths, strict=True)
-        return [np.empty((size, steps, width), np.float32) for steps, width in sides]
+    def _buffers(self, size: int) -> list[Floats]:
+        """This thread's buffers of both tables for so many windows."""
+        kept: list[Floats] = getattr(self._own, "buffers", [])
+        if not kept or len(kept[0]) < size:
+            sides = zip(self._steps, self.store.widths, strict=True)
+            kept = self._own.buffers = [np.empty((size, steps, width), np.float32) for steps, width in sides]
+        return [buffer[:size] for buffer in kept]
 
 
 def _folder() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from fleetcast.dataset.manifest import Manifest, Part
 from fleetcast.dataset.reader import Dataset
 from fleetcast.dataset.storage import Storage
 from fleetcast.dataset.writer import write_manifest, write_part
-from fleetcast.errors import ContractError, IncompatibleError, TrainingError, UsageError
+from fleetcast.errors import ContractError, DatasetError, IncompatibleError, TrainingError, UsageError
 from fleetcast.model.base import ResidualBase
 from fleetcast.training.checkpoint import LAST, CheckpointStore, restore, restore_optimizer, snapshot
 from fleetcast.training.fit import scaling
@@ -213,6 +215,32 @@ def test_an_epoch_can_begin_at_any_batch(tiny_plan: TrainPlan) -> None:
         torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_loader_threads_give_the_same_batches_in_the_same_order(tiny_plan: TrainPlan, threads: int) -> None:
+    plan = tiny_plan.model_copy(update={"samples_per_epoch": 90, "batch_size": 8})
+    alone, _ = make_loaders(plan, 0, 1)
+    shared, _ = make_loaders(plan.model_copy(update={"loader_threads": threads}), 0, 1)
+    alone.skip_batches = shared.skip_batches = 1
+    pairs = list(zip(alone, shared, strict=True))
+    assert len(pairs) == len(alone) - 1
+    for (ours, truth), (theirs, other) in pairs:
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(truth["truth"], other["truth"], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_damaged_store_is_told_of_and_no_thread_is_left(tiny_plan: TrainPlan, threads: int) -> None:
+    training, _ = make_loaders(tiny_plan.model_copy(update={"loader_threads": threads}), 0, 1)
+    batches = iter(training)
+    next(batches)
+    os.ftruncate(training.batcher.store._number, 100)
+    with pytest.raises(DatasetError, match=r"the kept samples of server \d+ cannot be read"):
+        list(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
 def test_too_few_windows_are_told_of(tiny_plan: TrainPlan, tmp_path: Path) -> None:
     dataset, storage = Dataset.open(tiny_plan.data), Storage(tmp_path)
     rows = dataset.read(dataset.manifest.parts[0])
@@ -288,7 +316,8 @@ def test_what_ray_and_lightning_are_asked_for(
     assert asked["max_epochs"] == 3
     scale = scaling(options, workers)
     assert (scale.num_workers, scale.use_gpu) == (workers, gpus > 0)
-    assert scale.resources_per_worker == {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
+    assert scale.resources_per_worker == ({"CPU": 2.0, "GPU": gpus} if gpus else {"CPU": 1.0})
+    assert plan.loader_threads == (2 if gpus else 0), "a GPU's batches are made while it computes"
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     assert scaling(options, workers).num_workers == ((1, workers) if workers > 1 else 1)
 
