@@ -2,9 +2,9 @@
 
 `python -m benchmarks.loader [--quick]` simulates a fleet of 30 days with Ray Data and ends with one line of JSON;
 figures are windows a second, epochs of drawn windows after the samples were kept. `ours` is the `reference` preset with
-one thread, `default` the default one with its floor and day lags and two loader threads (`--loader-threads 2`), which is
-what a training on a GPU has; `default_1_thread` is the same without them, and `default_2_workers` what the loaders of a
-training with two workers give together, each in a process of its own with one thread. The peer is the data loader of
+one thread, `default` the default one with its floor and day lags and two loader threads, which is what a training on a
+GPU has; `default_1_thread` is the same without them, and `default_2_workers` what the loaders of a training with two
+workers give together, each in a process of its own with one thread. The peer is the data loader of
 pytorch-forecasting's `TimeSeriesDataSet` on a few of the same servers, one thread, interleaved round by round.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
@@ -11,7 +13,7 @@ from fleetcast.compiling import compiled_and_kept
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_pread = types.ExternalFunction("pread", types.intp(types.intc, types.voidptr, types.uintp, types.int64))
+_pread: Any = types.ExternalFunction("pread", types.intp(types.intc, types.voidptr, types.uintp, types.int64))
 
 
 @compiled_and_kept

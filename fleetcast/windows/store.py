@@ -80,8 +80,9 @@ class WindowStore:
                 raise DatasetError(message) from error
 
     def read(self, table: int, servers: Ints, firsts: Ints, into: Floats) -> None:
-        """Steps from `firsts` on of each of the servers, [stretch, time, column]; missing outside of the time axis, with
-        state 0. Raises `DatasetError` when the file is damaged.
+        """Steps from `firsts` on of each of the servers, [stretch, time, column].
+
+        What lies outside of the time axis is missing, its state 0. Raises `DatasetError` when the file is damaged.
         """
         outside = np.float32(0 if table == self.OTHERS else np.nan)
         places = np.searchsorted(self.servers, servers)
