@@ -60,6 +60,7 @@ import pyarrow as pa, uvicorn
 from fastapi import FastAPI, Request, Response
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.heap import keep_freed_memory
+from fleetcast.windows.arrays import arrays_from_table
 from serve_app.windows import Window, forecast_windows
 from benchmarks.serve_ingest import in_arrow
 
@@ -71,7 +72,8 @@ app, one = FastAPI(), asyncio.Lock()
 async def forecast(request: Request):
     table = pa.ipc.open_stream(await request.body()).read_all()
     async with one:
-        (found,) = await asyncio.to_thread(forecast_windows, model, [Window(table, origin, time.time() + 60)])
+        window = Window(arrays_from_table(table, end=origin), origin, time.time() + 60)
+        (found,) = await asyncio.to_thread(forecast_windows, model, [window])
     return Response(in_arrow(found.forecast.to_table()), media_type="application/vnd.apache.arrow.stream")
 
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
@@ -103,7 +105,7 @@ class Nothing:
         from serve_app.schemas import ModelName  # noqa: PLC0415
         from serve_app.windows import WindowForecast  # noqa: PLC0415
 
-        names = tuple(dict.fromkeys(window.samples["server"].to_pylist()))
+        names = window.fleet.servers
         quantiles = np.zeros((len(names), 1, 96, 7), np.float32)
         found = ForecastArrays(
             names, ("web_api",) * len(names), ("cpu_utilization",), (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98),
@@ -292,7 +294,7 @@ def services(folder: Path, bundle: Path) -> Iterator[tuple[Side, Side]]:
             ("nothing", _single("forecaster", Nothing).bind()),
         ):
             history = _single("history", History).bind(args, "UTC", KEPT_STEPS)
-            ingress = _light("ingress", 1)(Ingress).bind(args, history, history, model, history, history)
+            ingress = _light("ingress", 1)(Ingress).bind(args, KEPT_STEPS, history, history, model, history, history)
             serve.run(ingress, name=name, route_prefix=f"/{name}")
         headers = {"Authorization": f"Bearer {key}", "Content-Type": ARROW, "Accept": ARROW}
         address = f"http://127.0.0.1:{port}"

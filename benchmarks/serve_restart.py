@@ -54,6 +54,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--model", type=Path, help="a bundle; by default the reference network, not trained")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     load, rounds = (Load(24, 1, 20.0), 1) if options.quick else (Load(10_000, 3, 90.0), 3)
     served: list[float] = []
     ready: list[float] = []

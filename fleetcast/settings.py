@@ -94,6 +94,9 @@ class AlertSettings(BaseModel):
         60.0, gt=0, description="what Alertmanager knows of live incidents is told again so often, as it forgets"
     )
     longest_silence_h: float = Field(24.0 * 31, gt=0, description="a silence ends after at most so long")
+    keep_days: float = Field(
+        400.0, ge=1, description="incidents that are over are kept for so long, with their timeline and messages"
+    )
 
 
 class HttpTarget(BaseModel):

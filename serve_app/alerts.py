@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from fleetcast.alerting.correlation import Correlator
@@ -27,6 +27,7 @@ logger = logging.getLogger("ray.serve")
 
 Notifiers: TypeAlias = Mapping[str, Notifier]
 PAUSE_S = 2.0  # between looks at the ladder and the outbox
+FORGET_EVERY = timedelta(hours=1)
 
 
 def parts_of(settings: AlertSettings, upstreams: Mapping[str, Sequence[str]]) -> tuple[Routing, FleetMap, Notifiers]:
@@ -49,6 +50,7 @@ class Alerts:
         self._dispatcher = Dispatcher(store, notifiers, args.alerts)
         self._one_at_a_time = asyncio.Lock()
         self._news = asyncio.Event()
+        self._forgotten: datetime | None = None
         self._loop = asyncio.create_task(self._deliver())
 
     async def check_health(self) -> None:
@@ -117,6 +119,7 @@ class Alerts:
         while True:
             try:
                 await asyncio.to_thread(self._engine.tick, self._clock.now())
+                await self._forget(self._clock.now())
                 done = await asyncio.to_thread(self._dispatcher.run_once)
                 if done.sent and done.next_at is not None and done.next_at <= wall_clock():
                     continue
@@ -128,3 +131,10 @@ class Alerts:
             except TimeoutError:
                 continue
             self._news.clear()
+
+    async def _forget(self, now: datetime) -> None:
+        """Once an hour of the clock, delete what has been over for long."""
+        if self._forgotten is None or abs(now - self._forgotten) >= FORGET_EVERY:
+            self._forgotten = now
+            if count := await asyncio.to_thread(self._engine.forget, now):
+                logger.info("%d incidents that were over for long were deleted", count)

@@ -37,14 +37,14 @@ def build(args: AppArgs) -> serve.Application:
     remediation = _single("remediation", Remediation).bind(args, pairs(edges))
     watcher = _single("watcher", Watcher).bind(args, history, forecaster, alerts, remediation, edges)
     ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
-    return ingress.bind(args, history, watcher, forecaster, alerts, remediation)  # type: ignore[no-any-return]
+    return ingress.bind(args, steps, history, watcher, forecaster, alerts, remediation)  # type: ignore[no-any-return]
 
 
 def build_intake(args: AppArgs, steps: int, timezone: str) -> serve.Application:
     """The API with the history alone, without a model: it takes samples in and nothing forecasts them."""
     history = _single("history", History).bind(args, timezone, steps)
     ingress = _light("ingress", args.service.ingress_replicas)(Ingress)
-    return ingress.bind(args, history, history, history, history, history)  # type: ignore[no-any-return]
+    return ingress.bind(args, steps, history, history, history, history, history)  # type: ignore[no-any-return]
 
 
 def build_ui(args: DashboardArgs) -> serve.Application:

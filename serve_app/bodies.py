@@ -65,7 +65,7 @@ def check_arrow(body: bytes, most: int, now: datetime, retention: timedelta) -> 
         quarantined += _entries(table, np.flatnonzero(left), column, rule)
         numbers = np.where(left, -1, numbers)
     good = numbers >= 0
-    table = table.filter(pa.array(good))
+    table = table if good.all() else table.filter(pa.array(good))
     at = table.schema.get_field_index("timestamp")
     table = table.set_column(at, "timestamp", table["timestamp"].cast(TIMESTAMP))
     return against_contract(table, numbers[good], quarantined)
@@ -182,6 +182,8 @@ def _empty(table: pa.Table) -> npt.NDArray[np.bool_]:
 
 def _unprintable(column: pa.ChunkedArray, longest: int) -> npt.NDArray[np.bool_]:
     wrong = [name for name in pc.unique(column).to_pylist() if name is not None and not is_name(name, longest)]
+    if not wrong:
+        return np.zeros(len(column), dtype=bool)
     return np.asarray(pc.is_in(column, value_set=pa.array(wrong, pa.string())))
 
 

@@ -33,7 +33,7 @@ MAX_BATCH_SERVERS, WINDOWS_WAIT_S = 64, 0.005
 
 def _servers_of(windows: Sequence[Window]) -> int:
     """How much a run with these windows is: one that is full by itself goes alone, so that others are prepared."""
-    return sum(min(window.servers, MAX_BATCH_SERVERS) for window in windows)
+    return sum(min(len(window.fleet.servers), MAX_BATCH_SERVERS) for window in windows)
 
 
 class ModelDescription(BaseModel):

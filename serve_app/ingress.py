@@ -51,6 +51,7 @@ class Ingress:
     def __init__(
         self,
         args: AppArgs,
+        steps: int,
         history: Handle,
         watcher: Handle,
         forecaster: Handle,
@@ -59,7 +60,7 @@ class Ingress:
     ) -> None:
         store = open_store(args.database)
         self._services = Services(
-            args, args.clock.build(), store, KeyRing(store), history, watcher, forecaster, alerts, remediation
+            args, steps, args.clock.build(), store, KeyRing(store), history, watcher, forecaster, alerts, remediation
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -30,9 +30,10 @@ ANSWER_S = 10.0
 
 @dataclass(frozen=True)
 class Services:
-    """The other deployments and what this process has itself."""
+    """The other deployments and what this process has itself; `steps` are those of history that a model may read."""
 
     args: AppArgs
+    steps: int
     clock: Clock
     store: Store
     keys: KeyRing

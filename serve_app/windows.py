@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from fleetcast.contract.schema import MAINTENANCE
-from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.errors import FleetCastError, ServiceError
 from fleetcast.forecast.table import ForecastArrays
-from fleetcast.windows.arrays import FleetArrays, arrays_from_table
-from serve_app.schedule import STEP
+from fleetcast.windows.arrays import FleetArrays
 from serve_app.schemas import ModelName
 
 if TYPE_CHECKING:
@@ -25,17 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """A caller's samples (server, profile, timestamp, metrics), the origin, and until when the answer is waited for.
+    """A caller's samples with the planned maintenance that the caller knows of, the origin, and how long it waits.
 
-    `deadline` is in seconds of `time.time()`; `servers` is how many there are; `maintenance` are the planned windows
-    that the caller knows of.
+    `deadline` is in seconds of `time.time()`.
     """
 
-    samples: pa.Table
+    fleet: FleetArrays
     origin: datetime
     deadline: float
-    servers: int = 1
-    maintenance: pa.Table = field(default_factory=MAINTENANCE.empty_table)
 
 
 @dataclass(frozen=True)
@@ -67,18 +60,20 @@ def forecast_windows(forecaster: Forecaster, windows: Sequence[Window]) -> list[
             answers[number] = TooLateError("the caller's time was over before the forecaster came to it")
             continue
         try:
-            fleet = forecaster.history(_fleet(forecaster, window), window.origin)
+            fleet = forecaster.history(window.fleet, window.origin)
         except FleetCastError as error:
             answers[number] = error
         else:
-            planned = repr(window.maintenance.to_pylist())  # two callers may know different plans of one name
+            planned = repr(fleet.maintenance.to_pylist())  # two callers may know different plans of one name
             groups.setdefault((window.origin, fleet.metrics, planned), []).append((number, fleet))
     for members in groups.values():
-        found = forecaster.forecast(join([fleet for _, fleet in members]), windows[members[0][0]].origin)
+        fleet = replace(join([fleet for _, fleet in members]), timezone=forecaster.manifest.timezone)
+        found = forecaster.forecast(fleet, windows[members[0][0]].origin)
         first = 0
         for number, fleet in members:
             last = first + len(fleet.servers)
-            answers[number] = WindowForecast(found.of_servers(range(first, last)), name, len(members))
+            part = found.of_servers(range(first, last)) if len(members) > 1 else found
+            answers[number] = WindowForecast(part, name, len(members))
             first = last
     return [answers[number] for number in range(len(windows))]
 
@@ -93,11 +88,3 @@ def join(fleets: Sequence[FleetArrays]) -> FleetArrays:
         profiles=tuple(name for fleet in fleets for name in fleet.profiles),
         values=np.concatenate([fleet.values for fleet in fleets]),
     )
-
-
-def _fleet(forecaster: Forecaster, window: Window) -> FleetArrays:
-    """The samples on the axis that the model reads; all that lies outside is left out."""
-    aligned = int(window.origin.timestamp()) % STEP_SECONDS == 0
-    start = window.origin - (forecaster.history_steps - 1) * STEP if aligned else None
-    end = window.origin if aligned else None
-    return arrays_from_table(window.samples, start, end, window.maintenance, forecaster.manifest.timezone)

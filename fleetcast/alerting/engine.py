@@ -18,6 +18,7 @@ from fleetcast.alerting.cycle import Cycle, end_mitigations, incidents_of, load_
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.lifecycle import LIVE
 from fleetcast.alerting.present import views_of
+from fleetcast.alerting.retention import BATCH, forget_over
 from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.sending import climb
 from fleetcast.alerting.views import AlertChanges, AlertState, AlertView, SilenceView
@@ -78,6 +79,16 @@ class AlertEngine:
             end_mitigations(alerts, now)
             incidents = {incident.alert.id: incident for incident in incidents_of(alerts)}
             return views_of(session, climb(session, incidents, self.routing, now), self.routing)
+
+    def forget(self, now: datetime) -> int:
+        """Delete incidents that have been over for `keep_days`; returns how many."""
+        before, forgotten = now - timedelta(days=self.settings.keep_days), 0
+        while True:
+            with self.store.session() as session:
+                found = forget_over(session, before)
+            forgotten += found
+            if found < BATCH:
+                return forgotten
 
     def list_alerts(self, state: AlertState | None = None, limit: int = 200) -> list[AlertView]:
         """Alerts in a state, newest first; without a state all but those that expired before they opened."""

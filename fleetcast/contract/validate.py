@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,11 @@ class Validation:
     good: pa.Table
     quarantine: pa.Table
     rows: int
-    soft: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def soft(self) -> dict[str, int]:
+        """`soft_counts` of the good rows."""
+        return soft_counts(self.good)
 
     @property
     def quarantined_rows(self) -> int:
@@ -51,8 +56,8 @@ def validate(table: pa.Table, file: str = "", on_grid: bool = True) -> Validatio
     for _, _, rows in breaks:
         bad |= rows
     quarantine = pa.concat_tables([_quarantine(table, file, *found) for found in breaks] or [QUARANTINE.empty_table()])
-    good = table.filter(pa.array(~bad))
-    return Validation(good, quarantine.sort_by([("row", "ascending")]), table.num_rows, soft_counts(good))
+    good = table.filter(pa.array(~bad)) if breaks else table
+    return Validation(good, quarantine.sort_by([("row", "ascending")]), table.num_rows)
 
 
 def soft_counts(table: pa.Table) -> dict[str, int]:
@@ -136,6 +141,9 @@ def _broken_rules(table: pa.Table, on_grid: bool) -> Iterable[tuple[str, str, np
 def _repeats(server: pa.ChunkedArray, time: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Whether an earlier row has the same server and time."""
     codes = np.asarray(server.combine_chunks().dictionary_encode().indices)
+    further, later = np.diff(codes), np.diff(time)
+    if ((further > 0) | ((further == 0) & (later > 0))).all():  # server by server in order of time, as most tables are
+        return np.zeros(len(time), dtype=bool)
     order = np.lexsort((np.arange(len(time)), time, codes))
     same = (np.diff(codes[order]) == 0) & (np.diff(time[order]) == 0)
     repeats = np.zeros(len(time), dtype=bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from sqlalchemy import select
 from fleetcast.cost.assumptions import load_assumptions
 from fleetcast.cost.incidents import distinct_incidents
 from fleetcast.cost.saving import Case, Saving, expected_saving
+from fleetcast.remediation.effects import EffectEstimate, estimates, in_words
 from fleetcast.settings import CostSettings
 from fleetcast.store.cycles import ALERTING, observed
 from fleetcast.store.engine import Store
@@ -85,6 +86,7 @@ def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostRepo
         span = observed(session, ALERTING)
         acted = session.scalars(select(PlanTable.id).where(*ACTED).limit(1)).first() is not None
         alerts = session.scalars(select(AlertTable).where(AlertTable.opened_at.is_not(None))).all()
+        measured = estimates(session)
     incidents = distinct_incidents(alerts)
     forecast = [incident for incident in incidents if incident.probability is not None]
     cases = [(one.profile, one.probability) for one in forecast if one.probability is not None]
@@ -112,7 +114,7 @@ def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostRepo
         payback_months=assumptions.values.project_usd / month.expected if month and month.expected > 0 else None,
         assumptions=AssumptionsView(values=assumptions.values, author=assumptions.author, at=assumptions.at),
         shadow=not acted,
-        notes=_notes(hours, cases, assumptions.values, acted),
+        notes=[*_notes(hours, cases, assumptions.values, acted), *_measured(cases, assumptions.values, measured)],
     )
 
 
@@ -155,3 +157,11 @@ def _notes(hours: float, cases: Sequence[Case], values: CostSettings, acted: boo
             f"{DAYS_A_YEAR * 24 / hours:,.0f} times; days and nights differ."
         )
     return notes
+
+
+def _measured(cases: Sequence[Case], values: CostSettings, found: Mapping[str, EffectEstimate]) -> list[str]:
+    """What the playbook of each profile was seen to prevent, beside what is assumed."""
+    return [
+        f"{profile}: {values.of(profile)[1]:.0%} of incidents are assumed to be prevented; {in_words(found[profile])}."
+        for profile in sorted({name for name, _ in cases} & found.keys())
+    ]

@@ -43,7 +43,8 @@ class RemediationEngine:
     def propose(self, alert_id: int, surroundings: Surroundings, by: str | None = None) -> PlanView | None:
         """The plan of a live alert, made when it has none in force; one that expired is followed by a new one.
 
-        A person who asks (`by`; None is the policy) gets a plan of theirs in place of one that waits for approval.
+        A person who asks (`by`; None is the policy) gets a plan of theirs in place of one that waits for approval. One
+        of the policy's that waits for approval is replaced when its incident has further servers by now.
 
         None when there is nothing to propose: the alert is over, something else explains it, its level asks for no
         action, or its server belongs to those that are never acted on. Raises `NotFoundError` when the store does
@@ -63,7 +64,7 @@ class RemediationEngine:
                 return None
             if subject.level not in playbook.trigger.levels or self._holds_out(session, subject, playbook.profile, now):
                 return None
-            plan = _in_force(session, alert, by, now)
+            plan = _in_force(session, alert, subject, by, now)
             if plan is None:
                 estimate = effects.estimate(session, playbook.profile)
                 content = make_content(subject, playbook, surroundings, self.settings, estimate, by, now)
@@ -173,10 +174,11 @@ def _subject(session: Session, alert: AlertTable, holdout_share: float) -> Subje
     return Subject(alert.id, (alert.server, *names), alert.profile, alert.metric, level, alert.score)
 
 
-def _in_force(session: Session, alert: AlertTable, by: str, now: datetime) -> PlanTable | None:
+def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, now: datetime) -> PlanTable | None:
     """The newest plan of an alert that is neither expired nor, when a person asks, still without approval.
 
-    One that is through stands for the alert until this has come back (`opened_at`).
+    One that is through stands for the alert until this has come back (`opened_at`). One that the incident has outgrown
+    stands while it is approved: what was approved is what is done.
     """
     query = select(PlanTable).where(PlanTable.alert_id == alert.id, PlanTable.status != "expired")
     plan = session.scalars(query.order_by(PlanTable.id.desc()).limit(1)).first()
@@ -185,9 +187,14 @@ def _in_force(session: Session, alert: AlertTable, by: str, now: datetime) -> Pl
     status = status_of(plan, now)
     if status in ENDED and alert.opened_at is not None and plan.created_at < alert.opened_at:
         return None
-    if status == "expired" or (by != POLICY and status == "proposed"):
-        plan.status, plan.ended_at = "expired", now
-        plan.reason = None if status == "expired" else f"{by} asked for a new one"
+    why = None
+    if status == "proposed" and by != POLICY:
+        why = f"{by} asked for a new one"
+    elif status == "proposed" and plan.requested_by == POLICY:
+        further = set(subject.servers) - set(PlanContent.model_validate_json(plan.content).all_servers)
+        why = f"the incident has {len(further)} further servers" if further else None
+    if status == "expired" or why is not None:
+        plan.status, plan.ended_at, plan.reason = "expired", now, why
         session.flush()
         return None
     if by != POLICY:

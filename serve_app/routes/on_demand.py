@@ -14,10 +14,12 @@ from fastapi.concurrency import run_in_threadpool
 from fleetcast.contract.schema import MAINTENANCE
 from fleetcast.contract.vocabulary import STEP_SECONDS, profile_from_host
 from fleetcast.errors import ContractError, UsageError
+from fleetcast.windows.arrays import FleetArrays, arrays_from_table
 from serve_app import views
 from serve_app.formats import TABLES, Wanted, table_response
 from serve_app.intake import Checked
 from serve_app.routes.intake import BODY, read_samples
+from serve_app.schedule import STEP
 from serve_app.schemas import ErrorAnswer, WindowsAnswer
 from serve_app.services import Needed, Reader, TooLargeError, ask
 from serve_app.tally import BATCHES, CALLS, WINDOWS
@@ -59,12 +61,14 @@ async def forecast(
     """
     seconds = needed.args.service.request_timeout_s
     deadline = time.time() + seconds
-    body = await http.body()
-    checked = await run_in_threadpool(
-        read_samples, http, body, needed.args.service.max_rows_per_request, ANY_TIME, SINCE_1970
-    )
-    planned = _planned(maintenance)
-    window = _window(checked, origin, deadline, needed.args.service.shard_servers, planned)
+    body, planned, service = await http.body(), _planned(maintenance), needed.args.service
+
+    def read() -> Window:
+        checked = read_samples(http, body, service.max_rows_per_request, ANY_TIME, SINCE_1970)
+        newest, table = _samples(checked, origin, service.shard_servers)
+        return Window(_laid_out(table, newest, needed.steps, planned), newest, deadline)
+
+    window = await run_in_threadpool(read)
     with needed.tally.under_way(WINDOWS):
         found: WindowForecast = await ask(needed.forecaster.windows.remote(window), seconds)
     needed.tally.count(CALLS, WINDOWS)
@@ -90,8 +94,8 @@ def _planned(windows: list[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, MAINTENANCE)
 
 
-def _window(checked: Checked, origin: datetime | None, deadline: float, most: int, maintenance: pa.Table) -> Window:
-    """The samples as the forecaster takes them. Raises `ContractError`, `UsageError` and `TooLargeError`."""
+def _samples(checked: Checked, origin: datetime | None, most: int) -> tuple[datetime, pa.Table]:
+    """Origin and samples with profiles. Raises `ContractError`, `UsageError` and `TooLargeError`."""
     if checked.quarantined:
         bad = [f"row {one.row}, {one.column} = {one.value!r}: {one.rule}" for one in checked.quarantined[:SHOWN]]
         raise ContractError(f"{len(checked.quarantined)} values break the contract: " + "; ".join(bad))
@@ -101,12 +105,18 @@ def _window(checked: Checked, origin: datetime | None, deadline: float, most: in
         raise UsageError("origin needs a time zone, for example 2026-01-12T09:55:00Z")
     if origin is not None and origin.timestamp() % STEP_SECONDS:
         raise UsageError(f"origin must lie on the {STEP_SECONDS} s grid")
-    table = _with_profiles(checked.table)
-    servers = pc.count_distinct(table["server"]).as_py()
+    servers = pc.count_distinct(checked.table["server"]).as_py()
     if servers > most:
         raise TooLargeError(f"{servers} servers, at most {most} a request: send parts")
-    newest: datetime = pc.max(table["timestamp"]).as_py()
-    return Window(table, newest.astimezone(UTC) if origin is None else origin, deadline, servers, maintenance)
+    newest: datetime = pc.max(checked.table["timestamp"]).as_py()
+    return newest.astimezone(UTC) if origin is None else origin, _with_profiles(checked.table)
+
+
+def _laid_out(table: pa.Table, origin: datetime, steps: int, maintenance: pa.Table) -> FleetArrays:
+    """The samples on an axis that ends at the origin, and begins with them, but not more than `steps` before."""
+    oldest: datetime = pc.min(table["timestamp"]).as_py()
+    start = origin if origin <= oldest else max(oldest, origin - (steps - 1) * STEP)
+    return arrays_from_table(table, start, origin, maintenance)
 
 
 def _with_profiles(table: pa.Table) -> pa.Table:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.clock import ClockSpec
+from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.errors import ContractError
 from fleetcast.settings import PrometheusSettings
 from fleetcast.sources.prometheus.relabel import Relabeller
@@ -172,7 +173,7 @@ def service(given_args: AppArgs) -> Iterator[tuple[int, History]]:
         history = held["history"] = History(given_args, "UTC", 100)
         store = open_store(given_args.database)
         local: Any = Local(history)
-        services = Services(given_args, given_args.clock.build(), store, KeyRing(store), *(local,) * 5)
+        services = Services(given_args, STEPS_PER_DAY, given_args.clock.build(), store, KeyRing(store), *(local,) * 5)
         config = uvicorn.Config(make_app(services), host="127.0.0.1", port=port, log_level="warning")
         held["server"] = uvicorn.Server(config)
         started.set()

@@ -33,7 +33,7 @@ ARROWS = {
     "evaluation": {"windows", "model", "risk", "forecast", "simulate"},  # the oracle is a rival on simulated data
     "alerting": {"risk", "store"},
     "remediation": {"risk", "store", "alerting", "simulate"},  # a plan answers an alert, of simulated fleets too
-    "cost": {"store"},
+    "cost": {"store", "remediation"},  # what is assumed stands beside what was measured
 }
 BASE = {"errors", "clock", "settings", "compiling", "heap", "located", "operate.locks"}
 TOP = {"operate", "cli"}  # they see all rooms

@@ -18,6 +18,7 @@ from fleetcast.cost.incidents import distinct_incidents
 from fleetcast.cost.report import cost_report
 from fleetcast.cost.saving import expected_saving
 from fleetcast.errors import UsageError
+from fleetcast.remediation.effects import note_trial
 from fleetcast.risk.assess import Risk
 from fleetcast.settings import AlertSettings, CostSettings, ProfileCost
 from fleetcast.store.engine import Store, open_store
@@ -223,6 +224,17 @@ def test_a_profile_has_its_own_cost_and_prevented_share(store: Store) -> None:
     report = cost_report(store, elsewhere, now)
     assert report.avoided_usd == pytest.approx(0.6 * 0.85 * 125_000)
     assert any("assumptions for database are not used" in note for note in report.notes)
+
+
+def test_what_was_measured_stands_beside_what_is_assumed(store: Store) -> None:
+    now = watch(store, [[risk("P3")]] * 13)
+    assert not any("assumed to be prevented" in note for note in cost_report(store, DEFAULTS, now).notes)
+    with store.session() as session:
+        for arm, incidents in (("treated", 90), ("control", 100)):
+            note_trial(session, now, "web_api", arm, 200, incidents, "a trial")
+            note_trial(session, now, "database", arm, 200, incidents, "no incident was forecast there")
+    (note,) = [note for note in cost_report(store, DEFAULTS, now).notes if "assumed to be prevented" in note]
+    assert note.startswith("web_api: 85% of incidents are assumed to be prevented; estimate: prevents 10% of incidents")
 
 
 @settings(deadline=None, max_examples=30)

@@ -98,6 +98,24 @@ def test_servers_of_one_incident_with_the_same_trouble_share_a_plan_and_dependan
     assert [desk.engine.propose(one, AROUND) for one in others] == [None, None]
 
 
+def test_a_plan_that_waits_is_replaced_when_its_incident_grows_and_an_approved_one_is_not(desk: Desk) -> None:
+    desk.fleet = FleetMap([ServerRule(match="db.*", labels={"cell": "a"})])
+    head = desk.alert("db1")
+    small = desk.engine.propose(head, AROUND)
+    assert small is not None
+    desk.alert("db2")
+    grown = desk.engine.propose(head, AROUND)
+    assert grown is not None
+    assert (grown.servers, desk.engine.propose(head, AROUND)) == (["db1", "db2"], grown)
+    left = desk.engine.get(small.id)
+    assert (left.status, left.reason) == ("expired", "the incident has 1 further servers")
+    with pytest.raises(ConflictError, match="is expired"):
+        desk.engine.approve(small.id, small.hash, "ann", {"approve"})
+    approved = desk.engine.approve(grown.id, grown.hash, "ann", {"approve"})
+    desk.alert("db3")
+    assert desk.engine.propose(head, AROUND) == approved, "what was approved is what is done"
+
+
 def test_destructive_steps_come_at_p1_only_and_need_the_director(desk: Desk) -> None:
     plan = desk.proposed(level="P1")
     assert plan.steps[-1].action == "kill_lock_holder"

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from fleetcast.alerting.engine import AlertEngine
 from fleetcast.alerting.routing import Routing
 from fleetcast.clock import RealClock
+from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
@@ -62,7 +63,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
         keys["both"] = create_key(session, "both", ["read", "operate"], datetime.now(UTC))
     engine = AlertEngine(store, args.alerts, Routing.default())
     engine.observe([risk("P1", "web1"), risk("P2", "web<2>")], datetime.now(UTC))
-    services = Services(args, RealClock(), store, KeyRing(store), None, None, None, Here(args), None)  # type: ignore[arg-type]
+    services = Services(args, STEPS_PER_DAY, RealClock(), store, KeyRing(store), None, None, None, Here(args), None)  # type: ignore[arg-type]
     with TestClient(make_app(services)) as http:
         yield Clients(http, keys)
 
@@ -143,7 +144,7 @@ def test_the_service_has_the_routes_of_the_file(tmp_path: Path) -> None:
         "receivers: {log: {channel: log, to: log}}\nroute: {name: all, receivers: [log], shadow: false}\n"
     )
     args = AppArgs(bundle="", database="", alerts=AlertSettings(routing=tmp_path / "routing.yaml"))
-    services = Services(args, RealClock(), *[None] * 7)  # type: ignore[arg-type]
+    services = Services(args, STEPS_PER_DAY, RealClock(), *[None] * 7)  # type: ignore[arg-type]
     assert services.shadow is False
 
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from fleetcast.clock import RealClock
+from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.store.engine import open_store
 from serve_app import schemas, schemas_past
 from serve_app.arguments import AppArgs
@@ -22,7 +23,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     database = f"sqlite:///{tmp_path_factory.mktemp('document') / 'x.db'}"
     store, nobody = open_store(database), [None] * 5  # a document is made without asking anybody
     args = AppArgs(bundle="", database=database)
-    return make_app(Services(args, RealClock(), store, KeyRing(store), *nobody)).openapi()
+    return make_app(Services(args, STEPS_PER_DAY, RealClock(), store, KeyRing(store), *nobody)).openapi()
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fleetcast.clock import ClockSpec
+from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.remediation.effects import note_trial
 from fleetcast.remediation.views import PlanView
 from fleetcast.settings import RemediationSettings
@@ -52,7 +53,7 @@ class Service:
         desk.clock.time = clock.build().now()
         self.handle = Here(lambda: Remediation(args, [("db1", "db2")]))
         nobody: list[Any] = [None] * 4
-        self.app = make_app(Services(args, clock.build(), store, KeyRing(store), *nobody, self.handle))
+        self.app = make_app(Services(args, STEPS_PER_DAY, clock.build(), store, KeyRing(store), *nobody, self.handle))
         with store.session() as session:
             self.keys = {name: create_key(session, name, [name], NOW) for name in SCOPES}
         self.client = TestClient(self.app)

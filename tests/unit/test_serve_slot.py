@@ -20,6 +20,7 @@ from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.model.bundle import Bundle
 from fleetcast.model.manifest import MANIFEST
 from fleetcast.model.registry import CURRENT, promote
+from fleetcast.windows.arrays import arrays_from_table
 from serve_app.forecaster import Shard, forecast_shards
 from serve_app.slot import ModelSlot, OtherModelError
 from serve_app.windows import TooLateError, Window, WindowForecast, forecast_windows
@@ -121,11 +122,11 @@ def samples(server: str, seed: int, hours: int = 30) -> pa.Table:
 
 def test_callers_with_the_same_server_name_share_a_run_and_get_their_own_numbers() -> None:
     forecaster, late = Forecaster(bundle_of()), time.time() + 60
-    tables = [samples("web1", 1), samples("web1", 2), samples("db1", 3)]
-    windows = [Window(table, ORIGIN, late) for table in tables]
-    earlier = Window(tables[0], ORIGIN - timedelta(hours=1), late)
+    fleets = [arrays_from_table(samples(*one), end=ORIGIN) for one in (("web1", 1), ("web1", 2), ("db1", 3))]
+    windows = [Window(fleet, ORIGIN, late) for fleet in fleets]
+    earlier = Window(fleets[0], ORIGIN - timedelta(hours=1), late)
     plan = [{"server": "web1", "start": ORIGIN - timedelta(hours=2), "end": ORIGIN + timedelta(hours=6)}]
-    planned = Window(tables[0], ORIGIN, late, maintenance=pa.Table.from_pylist(plan, MAINTENANCE))
+    planned = Window(replace(fleets[0], maintenance=pa.Table.from_pylist(plan, MAINTENANCE)), ORIGIN, late)
     asked = [*windows, earlier, planned]
     together = forecast_windows(forecaster, asked)
     for window, found in zip(asked, together, strict=True):
@@ -144,8 +145,9 @@ def test_callers_with_the_same_server_name_share_a_run_and_get_their_own_numbers
 
 def test_a_bad_window_and_one_that_nobody_waits_for_do_not_harm_the_others() -> None:
     forecaster, late = Forecaster(bundle_of()), time.time() + 60
-    good = samples("web1", 1)
-    poor = good.drop_columns([bundle_of().manifest.targets[0]])
+    table = samples("web1", 1)
+    good = arrays_from_table(table)
+    poor = arrays_from_table(table.drop_columns([bundle_of().manifest.targets[0]]))
     found = forecast_windows(
         forecaster, [Window(poor, ORIGIN, late), Window(good, ORIGIN, late), Window(good, ORIGIN, time.time() - 1)]
     )
@@ -153,8 +155,6 @@ def test_a_bad_window_and_one_that_nobody_waits_for_do_not_harm_the_others() -> 
 
 
 def test_shards_of_a_batch_are_forecast_each_by_its_own_model() -> None:
-    from fleetcast.windows.arrays import arrays_from_table
-
     both = [Forecaster(bundle_of(seed=number)) for number in (0, 1)]
     fleet = arrays_from_table(samples("web1", 1, hours=24 * 9), end=ORIGIN)
     shard = Shard(fleet, ORIGIN)

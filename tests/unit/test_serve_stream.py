@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from websockets.sync.client import connect
 
 from fleetcast.clock import ClockSpec
+from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
 from serve_app.arguments import AppArgs
@@ -62,7 +63,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str, Paced, FastAPI]]:
     clock = ClockSpec(origin=datetime.now(UTC), anchor=time.time(), speed=1.0)
     nobody: list[Handle] = [None] * 5  # type: ignore[list-item]  # the stream asks none of them
     args = AppArgs(bundle="", database=database, clock=clock)
-    app = make_app(Services(args, clock.build(), store, KeyRing(store), *nobody))
+    app = make_app(Services(args, STEPS_PER_DAY, clock.build(), store, KeyRing(store), *nobody))
     paced = Paced()
     app.state.hub = Hub(paced.poll)
     with serving(app) as address:

@@ -1,0 +1,80 @@
+"""What has been over for long is deleted whole, and nothing else is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from fleetcast.alerting.fleet import FleetMap
+from fleetcast.store.engine import Store, open_store
+from fleetcast.store.tables import AlertEventTable, AlertTable, EscalationTable, NotificationTable
+from fleetcast.store.tables_remediation import EffectTable, PlanTable
+from tests.unit.test_alerting import SETTINGS, STEP, Watch, depending, risk
+
+KEEP = timedelta(days=SETTINGS.keep_days)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"sqlite:///{tmp_path}/alerts.db")
+
+
+def ended(store: Store, fleet: FleetMap | None = None, *servers: str) -> Watch:
+    """An incident of these servers that was sent and is over."""
+    watch = Watch(store, fleet=fleet)
+    for level in ("P1", "P1", "P1", "P4", "P4", "P4", "P4"):
+        watch.see(*(risk(level, server) for server in servers or ("web1",)))
+    assert {alert.state for alert in watch.by_server().values()} == {"resolved"}
+    return watch
+
+
+def rows(store: Store) -> list[int]:
+    tables = (AlertTable, AlertEventTable, EscalationTable, NotificationTable)
+    with store.reading() as session:
+        return [session.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
+
+
+def test_an_incident_that_was_over_for_long_goes_with_all_that_was_written_of_it(store: Store) -> None:
+    watch = ended(store, depending(web1="db1"), "web1", "db1")
+    assert min(rows(store)) > 0
+    assert watch.engine.forget(watch.now + KEEP - timedelta(hours=1)) == 0
+    assert watch.engine.forget(watch.now + KEEP + STEP) == 1, "both servers are one incident"
+    assert rows(store) == [0, 0, 0, 0]
+    for _ in range(2):
+        watch.see(risk("P1"))
+    assert watch.by_server()["web1"].state == "open", "its key is free"
+
+
+def test_what_is_not_over_stays_however_old(store: Store) -> None:
+    watch = Watch(store, fleet=depending(web1="db1"))
+    for level in ("P1", "P1", "P4", "P4", "P4", "P4"):
+        watch.see(risk(level, "web1"), risk("P1", "db1"))
+    before = rows(store)
+    assert watch.engine.forget(watch.now + 10 * KEEP) == 0, "one of its servers is still at risk"
+    assert rows(store) == before
+
+
+def test_a_plan_keeps_its_incident_and_a_measured_effect_outlives_it(store: Store) -> None:
+    watch = ended(store)
+    alert = watch.by_server()["web1"].id
+    with store.session() as session:
+        session.add(EffectTable(
+            at=watch.now, playbook="p", source="execution", arm="control", alert_id=alert, cases=1, incidents=1,
+            detail="",
+        ))  # fmt: skip
+        plan = PlanTable(
+            hash="0", content="{}", alert_id=alert, profile="web_api", mode="dry-run", requested_by="ana",
+            status="expired", created_at=watch.now, expires_at=watch.now,
+        )  # fmt: skip
+        session.add(plan)
+    later = watch.now + KEEP + STEP
+    assert watch.engine.forget(later) == 0
+    with store.session() as session:
+        session.delete(session.get_one(PlanTable, plan.id))
+    assert watch.engine.forget(later) == 1
+    with store.reading() as session:
+        effect = session.scalars(select(EffectTable)).one()
+    assert (effect.alert_id, effect.cases, effect.incidents) == (None, 1, 1)
