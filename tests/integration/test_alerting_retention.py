@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,14 +13,21 @@ from fleetcast.alerting.fleet import FleetMap
 from fleetcast.store.engine import Store, open_store
 from fleetcast.store.tables import AlertEventTable, AlertTable, EscalationTable, NotificationTable
 from fleetcast.store.tables_remediation import EffectTable, PlanTable
+from tests.postgres import server
 from tests.unit.test_alerting import SETTINGS, STEP, Watch, depending, risk
 
 KEEP = timedelta(days=SETTINGS.keep_days)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"sqlite:///{tmp_path}/alerts.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        yield open_store(f"sqlite:///{tmp_path}/alerts.db")
+        return
+    with server() as url:
+        found = open_store(url)
+        yield found
+        found.close()
 
 
 def ended(store: Store, fleet: FleetMap | None = None, *servers: str) -> Watch:
