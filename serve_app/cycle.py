@@ -29,7 +29,7 @@ from serve_app.forecaster import ModelDescription
 from serve_app.handles import Handle
 from serve_app.schemas import ModelName
 from serve_app.sharding import Sharding, in_words
-from serve_app.snapshot import Snapshot, in_zone, take_snapshot
+from serve_app.snapshot import Snapshot, in_zone, take_snapshot, with_targets
 from serve_app.tally import Tally
 from serve_app.telemetry import Telemetry
 
@@ -71,6 +71,7 @@ class FleetCycle:
         self._sharding = Sharding(forecaster, args.service.shard_servers, Tally(telemetry.told))
         self._topology, self._kept = topology, Watch()
         self._fence = 0
+        self._absent: list[str] = []
         self._tidying: asyncio.Task[None] | None = None
 
     @property
@@ -86,6 +87,7 @@ class FleetCycle:
         fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
         if not fleet.servers:
             return Found(None, ["no samples yet: send them to POST /v1/samples"])
+        fleet = self._completed(fleet, model)
         found = await self._sharding.forecast(fleet, origin, model.info)
         risks, kept = await asyncio.to_thread(_assess, fleet, found.forecast, model, self._kept, self._topology)
         snapshot = await asyncio.to_thread(_snapshot, fleet, found.forecast, risks, model)
@@ -98,6 +100,14 @@ class FleetCycle:
         """In the background, unless that goes on already: compare earlier forecasts with what came, delete old ones."""
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease, found.now))
+
+    def _completed(self, fleet: FleetArrays, model: ModelDescription) -> FleetArrays:
+        """The fleet with all of the model's targets; one that nobody sends has no forecast, the others have theirs."""
+        absent = [name for name in model.info.targets if name not in fleet.metrics]
+        if absent and absent != self._absent:
+            logger.warning("no server sends %s: there is no forecast of that", ", ".join(absent))
+        self._absent = absent
+        return with_targets(fleet, model.info.targets)
 
     async def _take_over(self, origin: datetime) -> None:
         """Go on where the last holder of the lease stopped."""

@@ -10,6 +10,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
+from fleetcast.contract.metrics import in_contract_order
 from fleetcast.contract.states import RECOVERY_STEPS
 from fleetcast.contract.vocabulary import state_names
 from fleetcast.forecast.table import NONE, ForecastArrays
@@ -96,6 +97,12 @@ def level_changes(before: Snapshot | None, after: Snapshot) -> list[LevelChange]
         for risk in after.risks
         if levels.get(risk.server) != risk.level
     ]
+
+
+def with_targets(fleet: FleetArrays, targets: Sequence[str]) -> FleetArrays:
+    """The same fleet with all of the model's targets: one that no server has sent is missing everywhere."""
+    metrics = in_contract_order({*fleet.metrics, *targets})
+    return fleet if metrics == fleet.metrics else replace(fleet, metrics=metrics, values=fleet.select(metrics))
 
 
 def in_zone(fleet: FleetArrays, timezone: str) -> FleetArrays:

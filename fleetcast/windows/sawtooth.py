@@ -9,7 +9,7 @@ from fleetcast.compiling import compiled
 
 Floats = npt.NDArray[np.float32]
 
-LANES = 16  # so many values of a target at once
+LANES = 32  # so many values of a target at once
 _DEEP = np.float32(32)  # a fall is as deep as so many changes of the mean size
 _SHARE = np.float32(0.8)  # of all ways down, that the falls of a sawtooth make up at least
 _WOBBLE = np.float32(0.1)  # of its range: what is less is no fall
