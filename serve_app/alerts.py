@@ -119,8 +119,8 @@ class Alerts:
         while True:
             try:
                 await asyncio.to_thread(self._engine.tick, self._clock.now())
-                await self._forget(self._clock.now())
                 done = await asyncio.to_thread(self._dispatcher.run_once)
+                await self._forget(self._clock.now())
                 if done.sent and done.next_at is not None and done.next_at <= wall_clock():
                     continue
             except Exception:
@@ -133,8 +133,11 @@ class Alerts:
             self._news.clear()
 
     async def _forget(self, now: datetime) -> None:
-        """Once an hour of the clock, delete what has been over for long."""
-        if self._forgotten is None or abs(now - self._forgotten) >= FORGET_EVERY:
+        """Once an hour of the clock, delete what has been over for long: a few a turn, until none is left."""
+        if self._forgotten is not None and abs(now - self._forgotten) < FORGET_EVERY:
+            return
+        count = await asyncio.to_thread(self._engine.forget, now)
+        if count:
+            logger.info("%d incidents that were over for long were deleted", count)
+        else:
             self._forgotten = now
-            if count := await asyncio.to_thread(self._engine.forget, now):
-                logger.info("%d incidents that were over for long were deleted", count)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 
 from fleetcast.alerting.correlation import METRICS, STEPS, Correlator
@@ -29,7 +30,7 @@ from serve_app.forecaster import ModelDescription
 from serve_app.handles import Handle
 from serve_app.schemas import ModelName
 from serve_app.sharding import Sharding, in_words
-from serve_app.snapshot import Snapshot, in_zone, take_snapshot, with_targets
+from serve_app.snapshot import Snapshot, for_model, take_snapshot
 from serve_app.tally import Tally
 from serve_app.telemetry import Telemetry
 
@@ -84,10 +85,11 @@ class FleetCycle:
         if lease.fence != self._fence:
             await self._take_over(origin)
             self._fence = lease.fence
-        fleet = in_zone(await self._history.window.remote(origin, model.history_steps), model.timezone)
-        if not fleet.servers:
+        seen: FleetArrays = await self._history.window.remote(origin, model.history_steps)
+        if not seen.servers:
             return Found(None, ["no samples yet: send them to POST /v1/samples"])
-        fleet = self._completed(fleet, model)
+        self._say_what_is_absent(seen, model)
+        fleet = await asyncio.to_thread(for_model, seen, model.info.targets, model.timezone)
         found = await self._sharding.forecast(fleet, origin, model.info)
         risks, kept = await asyncio.to_thread(_assess, fleet, found.forecast, model, self._kept, self._topology)
         snapshot = await asyncio.to_thread(_snapshot, fleet, found.forecast, risks, model)
@@ -101,13 +103,12 @@ class FleetCycle:
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.create_task(asyncio.to_thread(self._tidy, lease, found.now))
 
-    def _completed(self, fleet: FleetArrays, model: ModelDescription) -> FleetArrays:
-        """The fleet with all of the model's targets; one that nobody sends has no forecast, the others have theirs."""
+    def _say_what_is_absent(self, fleet: FleetArrays, model: ModelDescription) -> None:
+        """Log which targets nobody sends, when that has changed: they have no forecast, the others have theirs."""
         absent = [name for name in model.info.targets if name not in fleet.metrics]
         if absent and absent != self._absent:
             logger.warning("no server sends %s: there is no forecast of that", ", ".join(absent))
         self._absent = absent
-        return with_targets(fleet, model.info.targets)
 
     async def _take_over(self, origin: datetime) -> None:
         """Go on where the last holder of the lease stopped."""
@@ -162,6 +163,7 @@ def _correlator(fleet: FleetArrays, risks: Sequence[Risk]) -> Correlator | None:
     if all(risk.level == "P4" for risk in risks):
         return None
     columns = [column for column, name in enumerate(fleet.metrics) if name in METRICS]
+    columns = [column for column in columns if not np.isnan(fleet.values[:, -STEPS:, column]).all()]
     if not columns:
         return None
     return Correlator(fleet.servers, fleet.values[:, -STEPS:, columns].transpose(2, 0, 1))

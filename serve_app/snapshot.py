@@ -99,15 +99,14 @@ def level_changes(before: Snapshot | None, after: Snapshot) -> list[LevelChange]
     ]
 
 
-def with_targets(fleet: FleetArrays, targets: Sequence[str]) -> FleetArrays:
-    """The same fleet with all of the model's targets: one that no server has sent is missing everywhere."""
+def for_model(fleet: FleetArrays, targets: Sequence[str], timezone: str) -> FleetArrays:
+    """The same fleet as a model reads it: in its calendar's time zone, and with all of its targets.
+
+    A target that no server has sent is missing everywhere.
+    """
     metrics = in_contract_order({*fleet.metrics, *targets})
-    return fleet if metrics == fleet.metrics else replace(fleet, metrics=metrics, values=fleet.select(metrics))
-
-
-def in_zone(fleet: FleetArrays, timezone: str) -> FleetArrays:
-    """The same fleet in the time zone of the model's calendar."""
-    return replace(fleet, timezone=timezone)
+    values = fleet.values if metrics == fleet.metrics else fleet.select(metrics)
+    return replace(fleet, timezone=timezone, metrics=metrics, values=values)
 
 
 def _last_true(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

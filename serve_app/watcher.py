@@ -38,7 +38,7 @@ from serve_app.schemas import (
 )
 from serve_app.schemas_past import ServerRisk
 from serve_app.sharding import in_words
-from serve_app.snapshot import Snapshot, in_zone, level_changes
+from serve_app.snapshot import Snapshot, for_model, level_changes
 from serve_app.tally import Report
 from serve_app.telemetry import Moment, Telemetry
 
@@ -160,7 +160,8 @@ class Watcher:
         fleet: FleetArrays | None = await self._history.window_of.remote(server, snapshot.origin, model.history_steps)
         if fleet is None:
             return None
-        shard = Shard(in_zone(fleet, model.timezone), snapshot.origin, snapshot.model.digest)
+        fleet = for_model(fleet, model.info.targets, model.timezone)
+        shard = Shard(fleet, snapshot.origin, snapshot.model.digest)
         found: Explanation = await self._forecaster.explain.remote(shard)
         return found
 

@@ -18,7 +18,7 @@ from fleetcast.alerting.cycle import Cycle, end_mitigations, incidents_of, load_
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.alerting.lifecycle import LIVE
 from fleetcast.alerting.present import views_of
-from fleetcast.alerting.retention import BATCH, forget_over
+from fleetcast.alerting.retention import forget_over
 from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.sending import climb
 from fleetcast.alerting.views import AlertChanges, AlertState, AlertView, SilenceView
@@ -81,14 +81,9 @@ class AlertEngine:
             return views_of(session, climb(session, incidents, self.routing, now), self.routing)
 
     def forget(self, now: datetime) -> int:
-        """Delete incidents that have been over for `keep_days`; returns how many."""
-        before, forgotten = now - timedelta(days=self.settings.keep_days), 0
-        while True:
-            with self.store.session() as session:
-                found = forget_over(session, before)
-            forgotten += found
-            if found < BATCH:
-                return forgotten
+        """Delete some of the incidents that have been over for `keep_days`; returns how many, 0 when none is left."""
+        with self.store.session() as session:
+            return forget_over(session, now - timedelta(days=self.settings.keep_days))
 
     def list_alerts(self, state: AlertState | None = None, limit: int = 200) -> list[AlertView]:
         """Alerts in a state, newest first; without a state all but those that expired before they opened."""

@@ -141,8 +141,8 @@ def _broken_rules(table: pa.Table, on_grid: bool) -> Iterable[tuple[str, str, np
 def _repeats(server: pa.ChunkedArray, time: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Whether an earlier row has the same server and time."""
     codes = np.asarray(server.combine_chunks().dictionary_encode().indices)
-    further, later = np.diff(codes), np.diff(time)
-    if ((further > 0) | ((further == 0) & (later > 0))).all():  # server by server in order of time, as most tables are
+    later = (codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (time[1:] > time[:-1]))
+    if later.all():  # server by server in order of time, as most tables are
         return np.zeros(len(time), dtype=bool)
     order = np.lexsort((np.arange(len(time)), time, codes))
     same = (np.diff(codes[order]) == 0) & (np.diff(time[order]) == 0)

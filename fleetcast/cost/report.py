@@ -85,7 +85,10 @@ def cost_report(store: Store, defaults: CostSettings, now: datetime) -> CostRepo
         assumptions = load_assumptions(session, defaults)
         span = observed(session, ALERTING)
         acted = session.scalars(select(PlanTable.id).where(*ACTED).limit(1)).first() is not None
-        alerts = session.scalars(select(AlertTable).where(AlertTable.opened_at.is_not(None))).all()
+        query = select(AlertTable).where(AlertTable.opened_at.is_not(None))
+        if span is not None:  # one that is kept for its plan may be older than the record of all
+            query = query.where(AlertTable.updated_at >= span.first_at)
+        alerts = session.scalars(query).all()
         measured = estimates(session)
     incidents = distinct_incidents(alerts)
     forecast = [incident for incident in incidents if incident.probability is not None]

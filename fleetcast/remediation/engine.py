@@ -181,7 +181,7 @@ def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, no
     stands while it is approved: what was approved is what is done.
     """
     query = select(PlanTable).where(PlanTable.alert_id == alert.id, PlanTable.status != "expired")
-    plan = session.scalars(query.order_by(PlanTable.id.desc()).limit(1)).first()
+    plan = session.scalars(query.order_by(PlanTable.id.desc()).limit(1).with_for_update()).first()
     if plan is None:
         return None
     status = status_of(plan, now)
@@ -192,7 +192,7 @@ def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, no
         why = f"{by} asked for a new one"
     elif status == "proposed" and plan.requested_by == POLICY:
         further = set(subject.servers) - set(PlanContent.model_validate_json(plan.content).all_servers)
-        why = f"the incident has {len(further)} further servers" if further else None
+        why = f"the incident has grown by {', '.join(sorted(further))}" if further else None
     if status == "expired" or why is not None:
         plan.status, plan.ended_at, plan.reason = "expired", now, why
         session.flush()

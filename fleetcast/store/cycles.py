@@ -56,3 +56,10 @@ def observed(session: Session, observer: str) -> ObservedSpan | None:
     """What has been observed so far; None before the first cycle."""
     row = session.get(CycleTable, observer)
     return None if row is None else ObservedSpan(row.first_at, row.last_at, row.count)
+
+
+def forget_before(session: Session, observer: str, moment: datetime) -> None:
+    """What was seen before a time is kept no more: the observed span begins there."""
+    row = session.get(CycleTable, observer, with_for_update=True)
+    if row is not None:
+        row.first_at = min(max(row.first_at, moment), row.last_at)

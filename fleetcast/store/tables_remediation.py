@@ -24,6 +24,7 @@ class PlanTable(Base):
             sqlite_where=text(IN_FORCE),
             postgresql_where=text(IN_FORCE),
         ),
+        Index(None, "alert_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

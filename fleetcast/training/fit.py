@@ -58,10 +58,7 @@ def fit(plan: TrainPlan, options: TrainOptions, workers: int, checkpoints: str, 
 
 def resources(options: TrainOptions) -> dict[str, float]:
     """What each worker takes."""
-    return {
-        "CPU": float(max(options.threads, 1)),
-        **({"GPU": options.gpus_per_worker} if options.gpus_per_worker else {}),
-    }
+    return {"CPU": 1.0, **({"GPU": options.gpus_per_worker} if options.gpus_per_worker else {})}
 
 
 def scaling(options: TrainOptions, workers: int) -> ScalingConfig:

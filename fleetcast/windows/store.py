@@ -82,13 +82,16 @@ class WindowStore:
     def read(self, table: int, servers: Ints, firsts: Ints, into: Floats) -> None:
         """Steps from `firsts` on of each of the servers, [stretch, time, column].
 
-        What lies outside of the time axis is missing, its state 0. Raises `DatasetError` when the file is damaged.
+        What lies outside of the time axis is missing, its state 0. Raises `DatasetError` for a server that is not kept
+        here, and when the file cannot be read.
         """
         outside = np.float32(0 if table == self.OTHERS else np.nan)
-        places = np.searchsorted(self.servers, servers)
+        places = np.minimum(np.searchsorted(self.servers, servers), len(self.servers) - 1)
+        if (self.servers[places] != servers).any():
+            raise DatasetError(f"the samples of server {servers[self.servers[places] != servers][0]} are not kept here")
         failed = read_stretches(self._number, self._begins[table], self.steps, places, firsts, outside, into)
         if failed >= 0:
-            raise DatasetError(f"the kept samples of server {servers[failed]} cannot be read: their file is damaged")
+            raise DatasetError(f"the kept samples of server {servers[failed]} cannot be read back from their file")
 
     def expect(self, table: int, server: int, first: int, steps: int) -> None:
         """Have the disk read what is needed soon; of use where the store is `slow`, and the system can be asked to."""

@@ -28,6 +28,7 @@ from serve_app.windows import Window, WindowForecast
 ANY_TIME = datetime(2200, 1, 1, tzinfo=UTC)  # a window may be of any time: it is not compared with the clock
 SINCE_1970 = ANY_TIME - datetime(1970, 1, 1, tzinfo=UTC)
 SHOWN = 5
+CELLS_A_ROW = 2  # a request may lie so thinly that it takes up as much room as so many times its most rows
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
 
@@ -66,7 +67,8 @@ async def forecast(
     def read() -> Window:
         checked = read_samples(http, body, service.max_rows_per_request, ANY_TIME, SINCE_1970)
         newest, table = _samples(checked, origin, service.shard_servers)
-        return Window(_laid_out(table, newest, needed.steps, planned), newest, deadline)
+        most = CELLS_A_ROW * service.max_rows_per_request
+        return Window(_laid_out(table, newest, needed.steps, planned, most), newest, deadline)
 
     window = await run_in_threadpool(read)
     with needed.tally.under_way(WINDOWS):
@@ -112,10 +114,19 @@ def _samples(checked: Checked, origin: datetime | None, most: int) -> tuple[date
     return newest.astimezone(UTC) if origin is None else origin, _with_profiles(checked.table)
 
 
-def _laid_out(table: pa.Table, origin: datetime, steps: int, maintenance: pa.Table) -> FleetArrays:
-    """The samples on an axis that ends at the origin, and begins with them, but not more than `steps` before."""
+def _laid_out(table: pa.Table, origin: datetime, steps: int, maintenance: pa.Table, most: int) -> FleetArrays:
+    """The samples on an axis that ends at the origin, and begins with them, but not more than `steps` before.
+
+    Raises `TooLargeError` when few samples would take room for more than `most`.
+    """
     oldest: datetime = pc.min(table["timestamp"]).as_py()
     start = origin if origin <= oldest else max(oldest, origin - (steps - 1) * STEP)
+    servers, span = pc.count_distinct(table["server"]).as_py(), (origin - start) // STEP + 1
+    if servers * span > most:
+        raise TooLargeError(
+            f"{servers} servers over {span} steps have room for {servers * span} samples, at most {most} a request: "
+            "send servers whose samples go back equally far together"
+        )
     return arrays_from_table(table, start, origin, maintenance)
 
 

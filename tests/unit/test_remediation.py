@@ -108,7 +108,7 @@ def test_a_plan_that_waits_is_replaced_when_its_incident_grows_and_an_approved_o
     assert grown is not None
     assert (grown.servers, desk.engine.propose(head, AROUND)) == (["db1", "db2"], grown)
     left = desk.engine.get(small.id)
-    assert (left.status, left.reason) == ("expired", "the incident has 1 further servers")
+    assert (left.status, left.reason) == ("expired", "the incident has grown by db2")
     with pytest.raises(ConflictError, match="is expired"):
         desk.engine.approve(small.id, small.hash, "ann", {"approve"})
     approved = desk.engine.approve(grown.id, grown.hash, "ann", {"approve"})

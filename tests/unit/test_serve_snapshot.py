@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from fleetcast.dataset.reader import Dataset
+from fleetcast.forecast.explain import explain
 from fleetcast.forecast.forecaster import Forecaster
 from fleetcast.risk.cycle import Watch
 from fleetcast.windows.arrays import FleetArrays, arrays_from_dataset
 from serve_app.cycle import _assess, _snapshot
 from serve_app.forecaster import describe
-from serve_app.snapshot import with_targets
+from serve_app.snapshot import for_model
 from serve_app.trends import trends
 from tests.unit.test_model import bundle_of
 
@@ -36,7 +37,7 @@ def test_a_target_that_nobody_sends_has_no_forecast_and_the_others_have_theirs(
     whole = arrays_from_dataset(Dataset.open(tiny_dataset))
     origin: datetime = whole.time_at(whole.steps - 1)
     targets = forecaster.manifest.targets
-    poor = with_targets(without(whole, {targets[0]}), targets)
+    poor = for_model(without(whole, {targets[0]}), targets, "UTC")
     found = forecaster.forecast(poor, origin)
     assert "model" in found.sources
     assert np.isnan(found.quantiles[:, 0]).all()
@@ -48,6 +49,9 @@ def test_a_target_that_nobody_sends_has_no_forecast_and_the_others_have_theirs(
     assert {risk.metric for risk in risks} <= {*targets[1:], None}
     snapshot = _snapshot(poor, found, risks, model)
     assert np.isnan(snapshot.latest[:, snapshot.metrics.index(targets[0])]).all()
+    first = next(row for row, source in enumerate(found.sources) if source == "model")
+    explained = explain(forecaster, poor, poor.servers[first], origin)
+    assert explained.server == poor.servers[first]
     assert set(trends(poor, targets[0]).profiles.popitem()[1].mean) == {None}
 
 
@@ -55,7 +59,7 @@ def test_a_fleet_that_sends_none_of_them_has_no_forecast_and_no_error(
     tiny_dataset: Path, forecaster: Forecaster
 ) -> None:
     whole = arrays_from_dataset(Dataset.open(tiny_dataset))
-    poor = with_targets(without(whole, set(forecaster.manifest.targets)), forecaster.manifest.targets)
+    poor = for_model(without(whole, set(forecaster.manifest.targets)), forecaster.manifest.targets, "UTC")
     found = forecaster.forecast(poor, whole.time_at(whole.steps - 1))
     assert set(found.sources) == {"none"}
     risks, _ = _assess(poor, found, describe(forecaster), Watch(), None)
