@@ -232,7 +232,8 @@ def test_loader_threads_give_the_same_batches_in_the_same_order(tiny_plan: Train
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_damaged_store_is_told_of_and_no_thread_is_left(tiny_plan: TrainPlan, threads: int) -> None:
-    training, _ = make_loaders(tiny_plan.model_copy(update={"loader_threads": threads}), 0, 1)
+    many = {"loader_threads": threads, "samples_per_epoch": 200, "batch_size": 4}
+    training, _ = make_loaders(tiny_plan.model_copy(update=many), 0, 1)
     batches = iter(training)
     next(batches)
     os.ftruncate(training.batcher.store._number, 100)
