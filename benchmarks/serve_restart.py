@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from benchmarks.serve_cycle import BEGIN, Load, fill, reference_bundle
 from benchmarks.serve_ingest import free_port
 from fleetcast.store.engine import open_store
 
-PATIENCE_S, STOP_S = 300.0, 90.0
+PATIENCE_S, STOP_S, STOPS = 300.0, 30.0, 3
 DAY_STEPS = 288
 LIMIT_S = 30.0
 NOTHING = """
@@ -112,8 +112,17 @@ def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes
         except SystemExit as error:
             raise SystemExit(f"{error}:\n{(folder / 'log').read_text()}") from None
         finally:
-            process.send_signal(signal.SIGINT)
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, and again after a while: Ray may swallow one that comes while it still starts."""
+    for _ in range(STOPS):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
+            return
+    raise SystemExit(f"process {process.pid} does not end on Ctrl-C")
 
 
 @contextmanager
