@@ -1,9 +1,9 @@
 """The loader of a training alone: windows drawn from a dataset on disk, ready as tensors.
 
 `python -m benchmarks.loader [--quick]` simulates a fleet of 30 days with Ray Data and ends with one line of JSON;
-figures are windows a second, epochs of drawn windows after the samples were kept. `ours` is the `reference` preset with
-one thread, `default` the default one with its floor and day lags and two loader threads, which is what a training on a
-GPU has; `default_1_thread` is the same without them, and `default_2_workers` what the loaders of a training with two
+figures are windows a second, epochs of drawn windows after the samples were kept. `ours` is the `reference` preset and
+`default` the default one with its floor and day lags, one thread each; `default_2_threads` is the default one with two
+loader threads, which is what a training on a GPU has, and `default_2_workers` what the loaders of a training with two
 workers give together, each in a process of its own with one thread. The peer is the data loader of
 pytorch-forecasting's `TimeSeriesDataSet` on a few of the same servers, one thread, interleaved round by round.
 """
@@ -38,7 +38,7 @@ from fleetcast.windows.sampling import WindowLoader
 from fleetcast.windows.spec import PLAIN_CALENDAR
 
 LIMIT = 20_000
-LOADERS = {"ours": ("reference", 0), "default": ("default", GPU_LOADERS), "default_1_thread": ("default", 0)}
+LOADERS = {"ours": ("reference", 0), "default": ("default", 0), "default_2_threads": ("default", GPU_LOADERS)}
 WORKERS, SHARED = 2, "default_2_workers"
 
 
@@ -75,7 +75,6 @@ def main() -> None:
         "unit": "windows/s",
         "limit": {name: {"at_least": LIMIT} for name in ("ours", "default")},
         "threads": 1,
-        "default_threads": GPU_LOADERS,
         "rounds": rounds,
         "spread": {name: [min(speed[1:]), max(speed[1:])] for name, speed in speeds.items()},
         "servers": servers,

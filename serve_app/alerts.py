@@ -16,7 +16,7 @@ from fleetcast.alerting.notifiers.build import build_notifiers
 from fleetcast.alerting.notifiers.port import Notifier
 from fleetcast.alerting.routing import Routing
 from fleetcast.alerting.views import AlertState, AlertView, RoutingRow, SilenceView
-from fleetcast.errors import ServiceError
+from fleetcast.errors import ServiceError, StoreError
 from fleetcast.risk.assess import Risk
 from fleetcast.settings import AlertSettings
 from fleetcast.store.engine import open_store
@@ -136,7 +136,11 @@ class Alerts:
         """Once an hour of the clock, delete what has been over for long: a few a turn, until none is left."""
         if self._forgotten is not None and abs(now - self._forgotten) < FORGET_EVERY:
             return
-        count = await asyncio.to_thread(self._engine.forget, now)
+        try:
+            count = await asyncio.to_thread(self._engine.forget, now)
+        except StoreError as error:
+            logger.warning("incidents that were over for long were not deleted, next try follows: %s", error)
+            return
         if count:
             logger.info("%d incidents that were over for long were deleted", count)
         else:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleetcast.store.engine import Store, open_store
+
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/bin"))
 
 
@@ -66,3 +68,15 @@ def running() -> Iterator[Postgres]:
             postgres.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def store_on(kind: str, folder: Path) -> Iterator[Store]:
+    """An empty store, on "sqlite" in this folder or on a "postgresql" of its own."""
+    if kind == "sqlite":
+        yield open_store(f"sqlite:///{folder}/fleetcast.db")
+        return
+    with server() as url:
+        store = open_store(url)
+        yield store
+        store.close()

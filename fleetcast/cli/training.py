@@ -57,16 +57,13 @@ def train(
 
     if resume and run is None:
         raise UsageError("--resume needs the run's name: --run NAME")
-    _require_at_least_1(workers=workers, epochs=epochs, horizon=horizon, batch_size=batch_size, members=members)
+    _require_at_least(1, workers=workers, epochs=epochs, horizon=horizon, batch_size=batch_size, members=members)
+    _require_at_least(0, loader_threads=loader_threads)
     if not 0 <= gpus_per_worker <= 1:
         raise UsageError(
             f"--gpus-per-worker is {gpus_per_worker:g}; a worker uses one GPU at most: take more --workers"
         )
-    if loader_threads is not None and loader_threads < 0:
-        raise UsageError(f"--loader-threads is {loader_threads}; give 0 or more")
-    for name, size in (("checkpoint-seconds", checkpoint_seconds), ("learning-rate", learning_rate)):
-        if size is not None and not size > 0:
-            raise UsageError(f"--{name} is {size:g}; give more than 0")
+    _require_above_0(checkpoint_seconds=checkpoint_seconds, learning_rate=learning_rate)
     options = TrainOptions(
         data=data if "://" in data else str(Path(data).absolute()),
         models=models,
@@ -95,12 +92,20 @@ def train(
     show(train_and_calibrate(options, promote), as_json)
 
 
-def _require_at_least_1(**numbers: int | None) -> None:
+def _require_at_least(least: int, **numbers: int | None) -> None:
     from fleetcast.errors import UsageError
 
     for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {number}; give at least 1")
+        if number is not None and number < least:
+            raise UsageError(f"--{name.replace('_', '-')} is {number}; give at least {least}")
+
+
+def _require_above_0(**sizes: float | None) -> None:
+    from fleetcast.errors import UsageError
+
+    for name, size in sizes.items():
+        if size is not None and not size > 0:
+            raise UsageError(f"--{name.replace('_', '-')} is {size:g}; give more than 0")
 
 
 def train_and_calibrate(options: Any, promote: bool) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 
 from fleetcast.alerting.fleet import FleetMap
 from fleetcast.store.cycles import ALERTING, observed
-from fleetcast.store.engine import Store, open_store
+from fleetcast.store.engine import Store
 from fleetcast.store.tables import AlertEventTable, AlertTable, EscalationTable, NotificationTable
 from fleetcast.store.tables_remediation import ApprovalTable, EffectTable, PlanTable
-from tests.postgres import server
+from tests.postgres import store_on
 from tests.unit.test_alerting import SETTINGS, STEP, Watch, depending, risk
 
 KEEP = timedelta(days=SETTINGS.keep_days)
@@ -22,13 +22,8 @@ KEEP = timedelta(days=SETTINGS.keep_days)
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        yield open_store(f"sqlite:///{tmp_path}/alerts.db")
-        return
-    with server() as url:
-        found = open_store(url)
+    with store_on(request.param, tmp_path) as found:
         yield found
-        found.close()
 
 
 def ended(store: Store, fleet: FleetMap | None = None, *servers: str) -> Watch:

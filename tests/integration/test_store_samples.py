@@ -31,7 +31,7 @@ from fleetcast.store.samples import (
 )
 from fleetcast.store.tables import SampleChunkTable
 from serve_app.upkeep import compact
-from tests.postgres import server
+from tests.postgres import store_on
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 Key = tuple[str, int]
@@ -39,13 +39,8 @@ Key = tuple[str, int]
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    if request.param == "sqlite":
-        yield open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/shared.db")
-        return
-    with server() as url:
-        store = open_store(url)
+    with store_on(request.param, tmp_path_factory.mktemp("store")) as store:
         yield store
-        store.close()
 
 
 @pytest.fixture
