@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetcast.clock import STEP_SECONDS, Clock
+from fleetcast.sources.prometheus.raw import RAW, Cell, cells_of, joined, of_samples, still_needed
 from fleetcast.sources.prometheus.relabel import Relabeller
-from fleetcast.sources.prometheus.rollup import STEP_MS, roll_up_raw
-from fleetcast.sources.prometheus.write import RAW
+from fleetcast.sources.prometheus.rollup import roll_up_raw
 from fleetcast.store.engine import Store
 from fleetcast.store.raw import append_raw, checkpoint_raw, load_raw
 from serve_app.intake import Checked, Span, against_contract
@@ -30,7 +30,6 @@ FORGOTTEN = timedelta(hours=2)
 _OPEN = b"open"
 
 Take = Callable[[Checked, str], Awaitable[object]]
-Cell = tuple[str, int]  # a host's labels, the cell's start
 
 
 class Receiver:
@@ -69,7 +68,7 @@ class Receiver:
             if done.done():
                 return done.result()
             group, self._waiting = self._waiting, []
-            whole = pa.concat_tables([one for one, _ in group])
+            whole = joined([one for one, _ in group])
             try:
                 await asyncio.to_thread(self._append, whole)
             except Exception as error:
@@ -92,7 +91,7 @@ class Receiver:
         if checked.table.num_rows or checked.quarantined:
             await self._take(checked, NAME)
         async with self._writing:
-            late = cells_of(pa.concat_tables(self._fresh[read:])) if self._fresh[read:] else set()
+            late = cells_of(joined(self._fresh[read:])) if self._fresh[read:] else set()
             self._open = (self._open - due) | late
             raw = self._all()
             kept = await asyncio.to_thread(self._trimmed, raw, now)
@@ -109,7 +108,7 @@ class Receiver:
                 logger.exception("samples of remote write were not rolled up, next try follows")
 
     def _all(self) -> pa.Table:
-        return pa.concat_tables([self._raw, *self._fresh]).combine_chunks()
+        return joined([self._raw, *self._fresh])
 
     def _append(self, raw: pa.Table) -> None:
         with self._store.session() as session:
@@ -124,21 +123,11 @@ class Receiver:
         return against_contract(table, np.arange(table.num_rows), [])
 
     def _trimmed(self, raw: pa.Table, now: int) -> pa.Table:
-        """Two steps up to each host's newest one and what is open, and of each series the sample before that."""
-        frame = raw.to_pandas()
-        cells = frame["ms"] // STEP_MS
-        newest = cells.groupby(frame["host"]).transform("max")
+        """What a later step can read (`still_needed`)."""
         opened = dict[str, int]()
         for host, cell in self._open:
             opened[host] = min(opened.get(host, cell), cell)
-        needed = frame["host"].map(opened).fillna(1e12) // STEP_SECONDS - 1
-        recent = cells >= np.minimum(newest - 1, needed)
-        order = frame.sort_values("ms", kind="stable")
-        before = order[~recent[order.index]].groupby(["host", "name", "part"])["ms"].idxmax()
-        keep = recent.copy()
-        keep[before] = True
-        keep &= newest * STEP_SECONDS >= now - FORGOTTEN.total_seconds()
-        return raw.filter(pa.array(keep.to_numpy()))
+        return of_samples(raw, still_needed(raw, opened, now - int(FORGOTTEN.total_seconds())))
 
     def _checkpoint(self, kept: pa.Table) -> None:
         noted = {_OPEN: json.dumps(sorted(self._open)).encode()}
@@ -147,15 +136,9 @@ class Receiver:
 
     def _load(self) -> None:
         with self._store.reading() as session:
-            for table in load_raw(session):
+            for found in load_raw(session):
+                table = joined([found]).replace_schema_metadata(found.schema.metadata)
                 noted = (table.schema.metadata or {}).get(_OPEN)
                 cells = cells_of(table) if noted is None else {(host, cell) for host, cell in json.loads(noted)}
                 self._open |= cells
                 self._fresh.append(table.replace_schema_metadata(None))
-
-
-def cells_of(raw: pa.Table) -> set[Cell]:
-    """The hosts and cells that have samples."""
-    cells = pc.multiply(pc.divide(raw["ms"], STEP_MS), STEP_SECONDS)
-    pairs = pa.table({"host": raw["host"], "cell": cells}).group_by(["host", "cell"]).aggregate([])
-    return set(zip(pairs["host"].to_pylist(), pairs["cell"].to_pylist(), strict=True))

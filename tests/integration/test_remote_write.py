@@ -21,9 +21,10 @@ from fleetcast.clock import ClockSpec
 from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.errors import ContractError
 from fleetcast.settings import PrometheusSettings
+from fleetcast.sources.prometheus.raw import RAW
 from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.sources.prometheus.rollup import roll_up_raw
-from fleetcast.sources.prometheus.write import RAW, _message, decode_write
+from fleetcast.sources.prometheus.write import decode_write, messages
 from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
 from serve_app.arguments import AppArgs
@@ -41,17 +42,19 @@ RULES = Relabeller(PrometheusSettings().relabel)
 
 def body(lines: Iterable[str]) -> bytes:
     """A remote write of OpenMetrics lines."""
-    request = _message()()
+    kinds = messages()
+    request = kinds["WriteRequest"]()
     for line in lines:
         name, _, rest = line.partition("{")
         labels, _, numbers = rest.partition("} ")
-        value, second = numbers.split()
+        number, second = numbers.split()
         series = request.timeseries.add()
-        series.labels.add(name="__name__", value=name)
+        named = [("__name__", name)]
         for pair in labels.split(","):
             label, _, quoted = pair.partition("=")
-            series.labels.add(name=label, value=quoted.strip('"'))
-        series.samples.add(value=float(value), timestamp=1000 * int(second))
+            named.append((label, quoted.strip('"')))
+        series.labels.extend(kinds["Label"](name=label, value=value).SerializeToString() for label, value in named)
+        series.samples.add(value=float(number), timestamp=1000 * int(second))
     plain = request.SerializeToString()
     return bytes(pa.compress(plain, codec="snappy", asbytes=True))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import select
+import socket
+from base64 import b64encode
 from datetime import datetime, timedelta
 from typing import Any
 from unittest import SkipTest
@@ -23,6 +26,8 @@ from websockets.sync.client import connect as connect_socket
 from fleetcast.contract.schema import forecast_schema
 from serve_app.formats import ARROW, CSV
 from tests.integration.served import Running, bearer, wait_for
+
+LET_GO_S = 120  # a ping every 20 s, whose answer may take as long
 
 LOOSE = [positive_data_acceptance, negative_data_rejection]
 
@@ -201,3 +206,17 @@ def held_to_its_word(strategy: Any, key: str) -> None:
         case.call_and_validate(headers=bearer(key), timeout=40, excluded_checks=LOOSE)
 
     check()
+
+
+def test_a_client_of_the_stream_that_reads_nothing_is_let_go(filled: Running) -> None:
+    """Through Serve's proxy the service does not see what a client has taken; the proxy's pings go unanswered."""
+    url = httpx.URL(filled.address)
+    with socket.create_connection((url.host, url.port)) as connection:
+        (key,) = bearer(filled.keys["read"]).values()
+        lines = ["GET /v1/stream HTTP/1.1", f"Host: {url.host}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {b64encode(bytes(16)).decode()}"]
+        connection.sendall("\r\n".join([*lines, f"Authorization: {key}", "", ""]).encode())
+        assert connection.recv(12) == b"HTTP/1.1 101"
+        ended = select.poll()
+        ended.register(connection, select.POLLRDHUP)
+        assert ended.poll(1000 * LET_GO_S), "the connection is still open"

@@ -4,45 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from fleetcast.contract.metrics import METRIC_NAMES
 from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.sources.prometheus import write
+from fleetcast.sources.prometheus.raw import STEP_MS, Coded
 from fleetcast.sources.prometheus.relabel import Relabeller
 
-STEP_MS = 1000 * STEP_SECONDS
 _WORDS = pa.array([], pa.string())
 _SERIES = ["host", "name", "part"]
+
+Bools = npt.NDArray[np.bool_]
 
 
 def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Relabeller) -> pa.Table:
     """The cell [cell, cell + 300 s) of these hosts: server, profile, timestamp and metrics (NaN where unknown).
 
     Counters become their increase by the time between the last sample before the cell (up to a step older) and the
-    last in it; a smaller value than before is a counter that began again at 0. Gauges become their mean.
+    last in it; a smaller value than before is a counter that began again at 0. Gauges become their mean. `raw` is as
+    `raw.joined` makes it.
     """
-    frame = raw.select(write.RAW.names).to_pandas()
-    begin = 1000 * cell
-    frame = frame[(frame["ms"] >= begin - STEP_MS) & (frame["ms"] < begin + STEP_MS) & frame["host"].isin(hosts)]
-    frame = frame.drop_duplicates([*_SERIES, "ms"], keep="last").sort_values([*_SERIES, "ms"], kind="stable")
-    inside = frame["ms"] >= begin
-    if not inside.any():
+    begin, coded = 1000 * cell, Coded.of(raw)
+    coded = coded.take((coded.ms >= begin - STEP_MS) & (coded.ms < begin + STEP_MS) & coded.of_hosts(hosts))
+    coded = coded.take(coded.in_order())
+    again = (coded.series[1:] == coded.series[:-1]) & (coded.ms[1:] == coded.ms[:-1])
+    coded = coded.take(~np.append(again, np.zeros(min(1, len(coded.ms)), bool)))  # of what came twice the last
+    if not (coded.ms >= begin).any():
         return pa.table({"server": _WORDS, "profile": _WORDS, "timestamp": pa.array([], TIMESTAMP)})
-    counted = frame["name"].isin(write.COUNTERS)
-    gauges = frame[inside & ~counted].groupby(_SERIES)["value"].mean()
-    means = {name: found for name, found in pd.concat([_rates(frame[counted], begin), gauges]).groupby(level="name")}
+    means = {str(name): found for name, found in _values(coded, begin).groupby(level="name", observed=True)}
     metrics = pd.DataFrame(_metrics(means, cell + STEP_SECONDS)).dropna(how="all")
-    nodes = frame[frame["name"] == write.UNAME].drop_duplicates("host", keep="last").set_index("host")["part"]
+    nodes = _nodenames(coded)
     rows = []
-    for host, values in metrics.iterrows():
-        labels = json.loads(str(host))
-        if str(host) in nodes.index:
-            labels.setdefault("nodename", nodes[str(host)])
+    for host, values in zip(metrics.index.tolist(), metrics.to_numpy(), strict=True):
+        labels = json.loads(host)
+        if host in nodes:
+            labels.setdefault("nodename", nodes[host])
         named = relabeller.host(labels)
         if named is not None:
             rows.append((named, values))
@@ -51,20 +53,40 @@ def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Re
         "profile": pa.array([named.profile for named, _ in rows], pa.string()),
         "timestamp": pa.array([cell] * len(rows), pa.int64()).cast(TIMESTAMP),
     }
-    for name in METRIC_NAMES:
-        if name in metrics.columns:
-            columns[name] = pa.array([float(values[name]) for _, values in rows], pa.float64())
+    for place, name in enumerate(metrics.columns):
+        columns[name] = pa.array([float(values[place]) for _, values in rows], pa.float64())
     return pa.table(columns)
 
 
-def _rates(counters: pd.DataFrame, begin: int) -> pd.Series[float]:
-    """Increase a second by series, over the intervals that end in the cell."""
-    grouped = counters.groupby(_SERIES)
-    steps, spans = grouped["value"].diff(), grouped["ms"].diff()
-    frame = counters.assign(increase=steps.where(steps >= 0, counters["value"]), span=spans / 1000)
-    frame = frame[(frame["ms"] >= begin) & (frame["span"] > 0)]
-    sums = frame.groupby(_SERIES)[["increase", "span"]].sum()
-    return sums["increase"] / sums["span"]
+def _values(coded: Coded, begin: int) -> pd.Series[float]:
+    """Rate a second of each counter, over the intervals that end in the cell, and mean of each gauge, by series.
+
+    `coded` is in order, and no time comes twice.
+    """
+    first = np.append(True, coded.series[1:] != coded.series[:-1])
+    rank, starts = np.cumsum(first) - 1, np.flatnonzero(first)
+    host, name, part = coded.parts_of(coded.series[starts])
+    counts = np.array([word in write.COUNTERS for word in coded.words["name"]], dtype=bool)[name]
+    inside = coded.ms >= begin
+    step, span = np.diff(coded.value, prepend=0.0), np.diff(coded.ms, prepend=0) / 1000
+    increase = np.where(step >= 0, step, coded.value)
+    counted = counts[rank] & inside & ~first
+    gauged = ~counts[rank] & inside
+    upper = np.where(counted, increase, np.where(gauged, coded.value, 0.0))
+    lower = np.where(counted, span, np.where(gauged, 1.0, 0.0))
+    totals = np.bincount(rank, upper), np.bincount(rank, lower)
+    known = totals[1] > 0
+    codes: list[Any] = [host[known], name[known], part[known]]
+    index = pd.MultiIndex(levels=[coded.words[column] for column in _SERIES], codes=codes, names=_SERIES)
+    return pd.Series(totals[0][known] / totals[1][known], index=index)
+
+
+def _nodenames(coded: Coded) -> dict[str, str]:
+    """The node name of each host that has told it, the latest by series."""
+    host, name, part = coded.parts_of(coded.series)
+    told = np.array([word == write.UNAME for word in coded.words["name"]], dtype=bool)[name]
+    hosts, parts = coded.words["host"], coded.words["part"]
+    return {hosts[one]: parts[other] for one, other in zip(host[told].tolist(), part[told].tolist(), strict=True)}
 
 
 def _metrics(found: dict[str, pd.Series[float]], end: int) -> dict[str, pd.Series[float]]:
@@ -78,7 +100,8 @@ def _metrics(found: dict[str, pd.Series[float]], end: int) -> dict[str, pd.Serie
         return series(name).groupby(level="host").mean()
 
     cpu = series(write.CPU)
-    modes = pd.Series(cpu.index.get_level_values("part"), index=cpu.index, dtype=str).str.split("|").str[-1]
+    parts = cpu.index.get_level_values("part")
+    modes = parts.map({part: part.rpartition("|")[2] for part in parts.unique()})
     cores = cpu[modes == "idle"].groupby(level="host").size()
 
     def share(*wanted: str) -> pd.Series[float]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from fleetcast.errors import ContractError
-
-RAW = pa.schema(
-    [("host", pa.string()), ("name", pa.string()), ("part", pa.string()), ("ms", pa.int64()), ("value", pa.float64())]
-)
-"""`host` is the host's labels as JSON, `part` the rest of a series' labels, joined by `|`; `ms` is Unix time."""
+from fleetcast.sources.prometheus.raw import RAW
 
 CPU = "node_cpu_seconds_total"
 DISK = "node_disk_io_time_seconds_total"
@@ -37,6 +33,7 @@ OWN_LABELS: dict[str, tuple[str, ...]] = {
 }
 """The series that become metrics, and the labels that tell the series of one host apart."""
 
+_REMEMBERED = 2**16
 _OF_UNAME = ("domainname", "machine", "release", "sysname", "version")
 _MODES = frozenset({"idle", "user", "nice", "system", "irq", "softirq", "iowait"})
 _WANTED: dict[str, Callable[[Mapping[str, str]], bool]] = {
@@ -60,29 +57,54 @@ def decode_write(body: bytes, most_bytes: int) -> pa.Table:
         raise ContractError(f"the request unpacks to {size} bytes, at most {most_bytes}: send fewer samples at once")
     try:
         plain = pa.decompress(body, decompressed_size=size, codec="snappy", asbytes=True)
-        request = _message().FromString(plain)
+        request = messages()["WriteRequest"].FromString(plain)
     except (pa.ArrowException, OSError, ValueError, DecodeError) as error:
         raise ContractError(f"the body is no remote write 1.0 (snappy, protobuf): {error}") from None
-    columns: dict[str, list[Any]] = {name: [] for name in RAW.names}
-    for series in request.timeseries:
-        if any(label.name == "__name__" and label.value in OWN_LABELS for label in series.labels):
-            _add(columns, {label.name: label.value for label in series.labels}, series.samples)
-    return pa.table(columns, schema=RAW)
+    series, counts, stamps, values = list[tuple[str, str, str]](), list[int](), list[int](), list[float]()
+    try:
+        for one in request.timeseries:
+            found = _series(one.labels)
+            if found is not None:
+                series.append(found)
+                counts.append(len(one.samples))
+                for sample in one.samples:
+                    stamps.append(sample.timestamp)
+                    values.append(sample.value)
+    except (ValueError, DecodeError) as error:
+        raise ContractError(f"a label of the request is none: {error}") from None
+    ms, value = np.array(stamps, np.int64), np.array(values, np.float64)
+    of = np.repeat(np.arange(len(series)), counts)
+    words = [pa.array(column, pa.string()).dictionary_encode().take(pa.array(of)) for column in _columns(series)]
+    table = pa.Table.from_arrays([*words, pa.array(ms), pa.array(value)], schema=RAW)
+    return table.filter(pa.array(np.isfinite(value) & (ms >= 0) & (ms < 2**53)))
 
 
-def _add(columns: dict[str, list[Any]], labels: dict[str, str], samples: Any) -> None:
-    name = labels.pop("__name__")
-    wanted = _WANTED.get(name)
-    if wanted is not None and not wanted(labels):
-        return
-    part = "|".join(labels.pop(own, "") for own in OWN_LABELS[name])
+def _columns(series: Sequence[tuple[str, str, str]]) -> list[list[str]]:
+    return [[one[place] for one in series] for place in range(3)]
+
+
+def _series(encoded: Iterable[bytes]) -> tuple[str, str, str] | None:
+    """Host, name and part of a series' labels; None for a series that becomes no metric."""
+    labels = dict(map(_label, encoded))
+    name = labels.pop("__name__", "")
+    if name not in OWN_LABELS or (name in _WANTED and not _WANTED[name](labels)):
+        return None
+    part = "|".join([labels.pop(own, "") for own in OWN_LABELS[name]])
     for own in _OF_UNAME if name == UNAME else ():
         labels.pop(own, None)
-    host = json.dumps(labels, sort_keys=True)
-    for sample in samples:
-        if math.isfinite(sample.value) and 0 <= sample.timestamp < 2**53:
-            for column, value in zip(RAW.names, (host, name, part, sample.timestamp, sample.value), strict=True):
-                columns[column].append(value)
+    return _host(tuple(labels.items())), name, part
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _label(encoded: bytes) -> tuple[str, str]:
+    """Name and value; a fleet has few that differ."""
+    label = messages()["Label"].FromString(encoded)
+    return label.name, label.value
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _host(labels: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(labels), sort_keys=True)
 
 
 def _unpacked_size(body: bytes) -> int:
@@ -96,23 +118,27 @@ def _unpacked_size(body: bytes) -> int:
 
 
 @lru_cache(maxsize=1)
-def _message() -> Any:
-    """The class of `prometheus.WriteRequest`, as far as it is read (prometheus/prompb/remote.proto)."""
+def messages() -> dict[str, Any]:
+    """The classes of `prometheus.WriteRequest` and its parts, as far as they are read (prometheus/prompb/remote.proto).
+
+    A series' labels are left as bytes, which are the same on the wire: most of them were seen before.
+    """
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="fleetcast/remote.proto", package="prometheus", syntax="proto3")
     fields = {
         "Label": [("name", 1, kinds.TYPE_STRING, ""), ("value", 2, kinds.TYPE_STRING, "")],
         "Sample": [("value", 1, kinds.TYPE_DOUBLE, ""), ("timestamp", 2, kinds.TYPE_INT64, "")],
-        "TimeSeries": [("labels", 1, kinds.TYPE_MESSAGE, "Label"), ("samples", 2, kinds.TYPE_MESSAGE, "Sample")],
+        "TimeSeries": [("labels", 1, kinds.TYPE_BYTES, ""), ("samples", 2, kinds.TYPE_MESSAGE, "Sample")],
         "WriteRequest": [("timeseries", 1, kinds.TYPE_MESSAGE, "TimeSeries")],
     }
     for message, members in fields.items():
         found = file.message_type.add(name=message)
         for name, number, kind, of in members:
-            label = kinds.LABEL_REPEATED if of else kinds.LABEL_OPTIONAL
+            repeated = of or name == "labels"
+            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
             field = found.field.add(name=name, number=number, type=kind, label=label)
             if of:
                 field.type_name = f".prometheus.{of}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("prometheus.WriteRequest"))
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"prometheus.{name}")) for name in fields}
