@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +33,7 @@ OWN_LABELS: dict[str, tuple[str, ...]] = {
 }
 """The series that become metrics, and the labels that tell the series of one host apart."""
 
-_REMEMBERED = 2**16
+_REMEMBERED, _SHORT = 2**16, 1024  # a fleet has the same labels again and again; of longer series none is kept
 _OF_UNAME = ("domainname", "machine", "release", "sysname", "version")
 _MODES = frozenset({"idle", "user", "nice", "system", "irq", "softirq", "iowait"})
 _WANTED: dict[str, Callable[[Mapping[str, str]], bool]] = {
@@ -83,28 +83,31 @@ def _columns(series: Sequence[tuple[str, str, str]]) -> list[list[str]]:
     return [[one[place] for one in series] for place in range(3)]
 
 
-def _series(encoded: Iterable[bytes]) -> tuple[str, str, str] | None:
+def _series(encoded: Sequence[bytes]) -> tuple[str, str, str] | None:
     """Host, name and part of a series' labels; None for a series that becomes no metric."""
-    labels = dict(map(_label, encoded))
+    kept = sum(map(len, encoded)) <= _SHORT
+    labels = dict(map(_label if kept else _parsed, encoded))
     name = labels.pop("__name__", "")
     if name not in OWN_LABELS or (name in _WANTED and not _WANTED[name](labels)):
         return None
     part = "|".join([labels.pop(own, "") for own in OWN_LABELS[name]])
     for own in _OF_UNAME if name == UNAME else ():
         labels.pop(own, None)
-    return _host(tuple(labels.items())), name, part
+    return (_host if kept else _in_json)(tuple(labels.items())), name, part
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _label(encoded: bytes) -> tuple[str, str]:
-    """Name and value; a fleet has few that differ."""
+def _parsed(encoded: bytes) -> tuple[str, str]:
+    """A label's name and value."""
     label = messages()["Label"].FromString(encoded)
     return label.name, label.value
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _host(labels: tuple[tuple[str, str], ...]) -> str:
+def _in_json(labels: tuple[tuple[str, str], ...]) -> str:
     return json.dumps(dict(labels), sort_keys=True)
+
+
+_label = lru_cache(maxsize=_REMEMBERED)(_parsed)
+_host = lru_cache(maxsize=_REMEMBERED)(_in_json)
 
 
 def _unpacked_size(body: bytes) -> int:
