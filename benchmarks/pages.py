@@ -8,7 +8,8 @@ engine: a server at which one fires is at P1. So both sides are joined, held bac
 A page is an incident that reached the pager, by its level or because nobody answered. It is right when a labelled
 incident of one of its servers is under way or begins within 8 h. `ours` and `peer` are pages a week; `precision`,
 `lead_minutes` (median over right pages, from the page to the first onset; below 0 is late) and `warned` (share of the
-labelled incidents with a page 15 min to 8 h before) are of both sides. --quick trains a tiny model first.
+labelled incidents with a page 15 min to 8 h before) are of both sides. `early` has our figures where the route to the
+pager takes P2, or P2 and P3, too. --quick trains a tiny model first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib import resources
 from pathlib import Path
 
 from sqlalchemy import select
@@ -46,6 +48,7 @@ AHEAD, LEAST_LEAD = timedelta(hours=8), timedelta(minutes=15)
 HISTORY = timedelta(days=8)
 PAGER = "PagerDuty"
 SIDES = ("ours", "peer")
+EARLY = {"P1-P2": "P[12]", "P1-P3": "P[123]"}
 
 Detector = Callable[[FleetArrays, datetime], list[Risk]]
 
@@ -65,6 +68,15 @@ class Trouble:
     server: str
     onset: datetime
     end: datetime
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one side says of the fleet at a time."""
+
+    at: datetime
+    risks: list[Risk]
+    planned: frozenset[str]
 
 
 def main() -> None:
@@ -90,10 +102,12 @@ def run(forecaster: Forecaster, spec: FleetSpec) -> dict[str, object]:
     troubles = [Trouble(row["server"], row["onset"], row["end"]) for row in made.incidents.to_pylist()]
     troubles = [one for one in troubles if begin < one.onset <= end]
     detectors = {"ours": model_detector(forecaster, made), "peer": rules_detector(forecaster.spec.targets)}
-    pages = {side: pages_of(detectors[side], fleet, made, begin) for side in SIDES}
+    seen = {side: cycles_of(detectors[side], fleet, begin) for side in SIDES}
+    pages = {side: pages_of(seen[side], made, Routing.default()) for side in SIDES}
     weeks = (end - begin) / timedelta(weeks=1)
     rates = {side: len(pages[side]) / weeks for side in SIDES}
     figures = {side: scores(pages[side], troubles) for side in SIDES}
+    early = {levels: pages_of(seen["ours"], made, paging_from(pattern)) for levels, pattern in EARLY.items()}
     return {
         "benchmark": "pages",
         **rates,
@@ -105,6 +119,7 @@ def run(forecaster: Forecaster, spec: FleetSpec) -> dict[str, object]:
         "rounds": 1,
         "spread": {side: [rates[side]] * 2 for side in SIDES},
         **{name: {side: figures[side][name] for side in SIDES} for name in figures["ours"]},
+        "early": {levels: {"pages": len(found) / weeks, **scores(found, troubles)} for levels, found in early.items()},
         "incidents": len(troubles),
         "servers": spec.servers,
         "weeks": weeks,
@@ -149,21 +164,34 @@ def _risk(server: str, profile: str, now: datetime, fires: bool) -> Risk:
     )  # fmt: skip
 
 
-def pages_of(detect: Detector, fleet: FleetArrays, made: SimulatedShard, begin: datetime) -> list[Page]:
-    """What reaches the pager when the engine gets a detector's risks every half hour."""
+def paging_from(levels: str) -> Routing:
+    """The default routing whose route to the pager takes levels that match the expression."""
+    text = resources.files("fleetcast.alerting").joinpath("routing.yaml").read_text("utf-8")
+    return Routing.parse(text.replace('[level="P1"]', f'[level=~"{levels}"]'), "paging early")
+
+
+def cycles_of(detect: Detector, fleet: FleetArrays, begin: datetime) -> list[Cycle]:
+    """What a detector says every half hour, and who is under planned maintenance."""
+    found, now, end = [], begin, fleet.time_at(fleet.steps - 1)
+    while now <= end:
+        held = fleet.slice(fleet.index_of(now), fleet.index_of(now) + 1).maintenance_mask(0, 1)[:, 0]
+        planned = frozenset(name for name, one in zip(fleet.servers, held.tolist(), strict=True) if one)
+        found.append(Cycle(now, detect(fleet, now), planned))
+        now += EVERY
+    return found
+
+
+def pages_of(cycles: list[Cycle], made: SimulatedShard, routing: Routing) -> list[Page]:
+    """What reaches the pager when the engine gets these risks."""
     upstreams: dict[str, list[str]] = {}
     for edge in made.topology.to_pylist():
         upstreams.setdefault(edge["downstream"], []).append(edge["upstream"])
     settings = AlertSettings(open_after_cycles=1, resolve_after_cycles=2, shadow=True)
     with tempfile.TemporaryDirectory(prefix="fleetcast-benchmark-") as folder:
         store = open_store(f"sqlite:///{folder}/pages.db")
-        engine = AlertEngine(store, settings, Routing.default(), FleetMap(edges=upstreams))
-        now, end = begin, fleet.time_at(fleet.steps - 1)
-        while now <= end:
-            held = fleet.slice(fleet.index_of(now), fleet.index_of(now) + 1).maintenance_mask(0, 1)[:, 0]
-            planned = frozenset(name for name, one in zip(fleet.servers, held.tolist(), strict=True) if one)
-            engine.observe(detect(fleet, now), now, planned)
-            now += EVERY
+        engine = AlertEngine(store, settings, routing, FleetMap(edges=upstreams))
+        for cycle in cycles:
+            engine.observe(cycle.risks, cycle.at, cycle.planned)
         found = reached(store)
         store.close()
     return found

@@ -108,7 +108,11 @@ class HttpTarget(BaseModel):
     allow: list[str] = Field(
         description="requests that it may be sent, as `METHOD /path`; a `*` stands for one segment of a path"
     )
-    token_file: Path | None = Field(None, description="file with a bearer token, read for each request")
+    token_file: Path | None = Field(None, description="file with a token, read for each request")
+    token_header: str = Field(
+        "Authorization", pattern=r"^[A-Za-z0-9-]+$", description="header that the token is sent in"
+    )
+    token_prefix: str = Field("Bearer ", pattern=r"^[A-Za-z]* ?$", description="what stands before it there")
     ca_file: Path | None = Field(None, description="certificates that its own is checked against")
     timeout_s: float = Field(30.0, gt=0)
     honours_keys: bool = Field(

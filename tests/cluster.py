@@ -25,6 +25,7 @@ class Cluster:
     pods: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     deployments: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     budget_refusals: int = 0
+    eviction_status: int | None = None
     failing: list[int] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     rehearsed: list[str] = field(default_factory=list)
@@ -135,6 +136,8 @@ def _evict(cluster: Cluster, key: tuple[str, ...]) -> tuple[int, dict[str, Any]]
     if cluster.budget_refusals:
         cluster.budget_refusals -= 1
         return _refused(429)
+    if cluster.eviction_status is not None:
+        return _refused(cluster.eviction_status)
     if cluster.pods.pop((key[0], key[1]), None) is None:
         return _refused(404)
     cluster.changes.append(f"evict {key[1]}")

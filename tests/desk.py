@@ -27,6 +27,7 @@ from fleetcast.store.engine import Store, open_store
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 FLEET = {"db1": "database", "db2": "database", "db3": "database", "db4": "database", "web1": "web_api"}
+FLEET |= {"ml1": "ml_compute", "ml2": "ml_compute"}
 SHARED = Path("/dev/shm")
 P_30M = {"P1": 0.9, "P2": 0.6, "P3": 0.1, "P4": 0.0}
 
@@ -76,6 +77,7 @@ class Desk:
     clock: Hands = field(default_factory=Hands)
     observed_at: datetime | None = None
     fleet: FleetMap = field(default_factory=FleetMap)
+    resolve_after_cycles: int = 1
 
     @property
     def engine(self) -> RemediationEngine:
@@ -101,7 +103,7 @@ class Desk:
 
     @property
     def alerts(self) -> AlertEngine:
-        rules = AlertSettings(open_after_cycles=1, resolve_after_cycles=1, shadow=True)
+        rules = AlertSettings(open_after_cycles=1, resolve_after_cycles=self.resolve_after_cycles, shadow=True)
         return AlertEngine(self.store, rules, Routing.default(), self.fleet)
 
     def proposed(self, server: str = "db1", level: str = "P2", score: float = 75.0) -> PlanView:

@@ -1,7 +1,8 @@
 """What is sent when: an incident or a more urgent level of it, the ladder while nobody acknowledges, its end.
 
 The ladder is rows of the store with a due time, so it goes on after a restart. A step that is due waits while the risk
-is below or something else explains the incident.
+is below, something else explains the incident, or a silence or a maintenance window covers it. A ladder that has begun
+goes on through the mute times of its route.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fleetcast.alerting.incident import Incident
 from fleetcast.alerting.lifecycle import write_down
 from fleetcast.alerting.outbox import FOLLOWED, Told, notify, tell_those_told
 from fleetcast.alerting.routing import Branch, Routing
+from fleetcast.alerting.silences import quiet_at
 from fleetcast.store.tables import AlertTable, EscalationTable
 
 WAITING, DONE, CANCELLED = "waiting", "done", "cancelled"
@@ -68,12 +70,16 @@ def climb(session: Session, incidents: Mapping[int, Incident], routing: Routing,
         .with_for_update()
     )
     climbed: dict[int, AlertTable] = {}
-    for step in session.scalars(due).all():
+    steps = session.scalars(due).all()
+    quiet = quiet_at(session, routing, now) if steps else None
+    for step in steps:
         incident = incidents.get(step.alert_id)
         if incident is None or incident.alert.state != "open" or step.receiver not in routing.receivers:
             step.state = CANCELLED
             continue
         if incident.alert.inhibited_by is not None or all(part.cycles_below for part in incident.parts):
+            continue
+        if quiet is not None and all(map(quiet, incident.parts)):  # since the last cycle
             continue
         branch = routing.branch_named(step.route)
         receiver = routing.receivers[step.receiver]

@@ -44,7 +44,8 @@ class RemediationEngine:
         """The plan of a live alert, made when it has none in force; one that expired is followed by a new one.
 
         A person who asks (`by`; None is the policy) gets a plan of theirs in place of one that waits for approval. One
-        of the policy's that waits for approval is replaced when its incident has further servers by now.
+        of the policy's that waits for approval is replaced when its incident has further servers by now, or is at a
+        more urgent level.
 
         None when there is nothing to propose: the alert is over, something else explains it, its level asks for no
         action, or its server belongs to those that are never acted on. Raises `NotFoundError` when the store does
@@ -163,15 +164,16 @@ class RemediationEngine:
 def _subject(session: Session, alert: AlertTable, holdout_share: float) -> Subject:
     """The alert's server and those of its incident with the same trouble; dependants are helped by helping it.
 
-    Of these others the ones that are never acted on are left out.
+    Of these others the ones that are never acted on are left out. Level and score are the worst of all that are acted
+    on: who may approve, and what is done, depends on them.
     """
     same = (AlertTable.profile == alert.profile, AlertTable.metric == alert.metric, AlertTable.server != alert.server)
-    others = select(AlertTable.server).where(AlertTable.parent_id == alert.id, AlertTable.state.in_(LIVE), *same)
-    names = [
-        name for name in session.scalars(others.order_by(AlertTable.server)) if not is_held_out(name, holdout_share)
-    ]
-    level = cast("AlertLevel", alert.level)
-    return Subject(alert.id, (alert.server, *names), alert.profile, alert.metric, level, alert.score)
+    others = select(AlertTable).where(AlertTable.parent_id == alert.id, AlertTable.state.in_(LIVE), *same)
+    found = session.scalars(others.order_by(AlertTable.server))
+    acted = [alert, *(one for one in found if not is_held_out(one.server, holdout_share))]
+    level = cast("AlertLevel", min(one.level for one in acted))  # P1 is the most urgent
+    servers = tuple(dict.fromkeys(one.server for one in acted))
+    return Subject(alert.id, servers, alert.profile, alert.metric, level, max(one.score for one in acted))
 
 
 def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, now: datetime) -> PlanTable | None:
@@ -191,8 +193,7 @@ def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, no
     if status == "proposed" and by != POLICY:
         why = f"{by} asked for a new one"
     elif status == "proposed" and plan.requested_by == POLICY:
-        further = set(subject.servers) - set(PlanContent.model_validate_json(plan.content).all_servers)
-        why = f"the incident has grown by {', '.join(sorted(further))}" if further else None
+        why = _outgrown(PlanContent.model_validate_json(plan.content), subject)
     if status == "expired" or why is not None:
         plan.status, plan.ended_at, plan.reason = "expired", now, why
         session.flush()
@@ -200,6 +201,14 @@ def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, no
     if by != POLICY:
         raise ConflictError(f"plan {plan.id} for alert {alert.id} is {status}: there is no other beside it")
     return plan
+
+
+def _outgrown(content: PlanContent, subject: Subject) -> str | None:
+    """Why a plan that waits is no longer the one that its incident asks for."""
+    further = set(subject.servers) - set(content.all_servers)
+    if further:
+        return f"the incident has grown by {', '.join(sorted(further))}"
+    return f"the incident is at {subject.level}" if subject.level < content.level else None
 
 
 def _require(scopes: Collection[str], role: ApproverRole) -> None:

@@ -120,7 +120,7 @@ class HttpExecutor:
         if target.token_file is None:
             return {}
         try:
-            return {"Authorization": f"Bearer {target.token_file.read_text('utf-8').strip()}"}
+            return {target.token_header: target.token_prefix + target.token_file.read_text("utf-8").strip()}
         except OSError as error:
             raise ConflictError(f"cannot read the token of a target: {error}") from error
 

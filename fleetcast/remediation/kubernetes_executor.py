@@ -23,6 +23,10 @@ POLL_S = 2.0
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
+class HalfDoneError(ConflictError):
+    """The change was begun and cannot be ended: what is taken back with the plan."""
+
+
 class KubernetesExecutor:
     """Acts on one cluster. Raises `ConflictError` when the client is not installed or its configuration is wrong."""
 
@@ -88,7 +92,7 @@ class KubernetesExecutor:
             try:
                 return Result("done", what())
             except ConflictError as error:
-                return Result("failed", str(error))
+                return Result("unknown" if isinstance(error, HalfDoneError) else "failed", str(error))
             except self._refusal as error:
                 trouble, status = _reason(error), getattr(error, "status", 0)
                 if status not in (409, 429) and status < 500:
@@ -131,16 +135,16 @@ class KubernetesExecutor:
         while pods := self._pods(call.name):
             if time.monotonic() > until:
                 left = ", ".join(sorted(f"{namespace}/{name}" for namespace, name in pods))
-                raise ConflictError(
+                raise HalfDoneError(
                     f"{in_words(call)}: these pods did not go within {self._settings.drain_s:g} s: {left}"
                 )
             for pod in sorted(set(pods) - evicted):
-                if self._evict(*pod):
+                if self._evict(call, *pod):
                     evicted.add(pod)
             time.sleep(self._poll_s)
         return f"{in_words(call)}: {len(evicted)} pods evicted"
 
-    def _evict(self, namespace: str, name: str) -> bool:
+    def _evict(self, call: KubernetesCall, namespace: str, name: str) -> bool:
         """Ask for an eviction; False when a disruption budget does not allow it yet."""
         body = self._eviction(metadata={"name": name, "namespace": namespace})
         try:
@@ -151,6 +155,8 @@ class KubernetesExecutor:
                 return True
             if status == 429:
                 return False
+            if status < 500:
+                raise HalfDoneError(f"{in_words(call)}: the eviction of {name} is refused: {_reason(error)}") from error
             raise
         return True
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from fleetcast.alerting.lifecycle import LIVE, OVER
@@ -53,13 +54,23 @@ def wrong_answer(checks: Iterable[object], probe: Probe) -> str | None:
 
 def verdict(session: Session, content: PlanContent, verify_by: datetime | None, probe: Probe, now: datetime) -> Verdict:
     """How the post-checks stand at `now`."""
-    alert = session.get(AlertTable, content.alert_id)
     for check in content.post_checks:
         if isinstance(check, RiskFalls):
             below = check.below or content.level
-            fallen = alert is None or alert.state in OVER or alert.level > below
-            if not fallen:
+            if not all(_has_fallen(alert, below) for alert in _treated(session, content)):
                 late = verify_by is None or now >= verify_by
                 return Verdict(not late, False, f"the post-check '{in_words(check)}' failed")
     wrong = wrong_answer(content.post_checks, probe)
     return Verdict(False, wrong is None, wrong or "")
+
+
+def _treated(session: Session, content: PlanContent) -> Sequence[AlertTable]:
+    """The alerts of the incident on the servers that the plan acts on, for the same metric."""
+    incident = or_(AlertTable.id == content.alert_id, AlertTable.parent_id == content.alert_id)
+    same = (AlertTable.server.in_(content.all_servers), AlertTable.metric == content.metric)
+    return session.scalars(select(AlertTable).where(incident, *same)).all()
+
+
+def _has_fallen(alert: AlertTable, below: str) -> bool:
+    """Whether an alert is over, or less urgent than a level; at no level any more, it keeps its last until it ends."""
+    return alert.state in OVER or alert.level > below or alert.cycles_below > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -17,6 +18,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from fleetcast.alerting.notifiers.build import build_notifiers
 from fleetcast.alerting.notifiers.port import DeliveryError, Message, retry_after
+from fleetcast.alerting.notifiers.slack import MOST_TEXT, escape, shortened
 from fleetcast.alerting.routing import Routing
 from fleetcast.settings import AlertSettings
 from tests.loopback import Answer, Loopback, Request, loopback
@@ -129,6 +131,16 @@ def test_a_slack_webhook_gets_text_that_mentions_nobody(
     receiver.script.append(Answer(429, {"Retry-After": "30"}, b"rate_limited"))
     assert refused(hook, message()).after_s == 30.0
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_a_long_text_is_cut_between_entities(before: int) -> None:
+    text = escape("a" * (MOST_TEXT - before) + "<b>" * 5)
+    cut = shortened(text)
+    assert MOST_TEXT - 4 < len(cut) <= MOST_TEXT
+    assert text.startswith(cut)
+    assert re.fullmatch(r"([^&]|&(lt|gt|amp);)*", cut)
+    assert shortened(text[: MOST_TEXT - before]) == text[: MOST_TEXT - before]
 
 
 def test_a_slack_bot_keeps_an_incident_in_one_thread(receiver: Loopback) -> None:

@@ -116,6 +116,36 @@ def test_a_plan_that_waits_is_replaced_when_its_incident_grows_and_an_approved_o
     assert desk.engine.propose(head, AROUND) == approved, "what was approved is what is done"
 
 
+def test_the_worst_of_an_incident_says_what_is_done_and_by_whose_leave(desk: Desk) -> None:
+    rules = [ServerRule(match="db.*", labels={"cell": "a"}), ServerRule(match="ml.*", labels={"cell": "b"})]
+    desk.fleet = FleetMap(rules)
+    head = desk.alert("db1", "P3", 50.0)
+    desk.alert("db2", "P1", 95.0)
+    plan = desk.engine.propose(head, AROUND)
+    assert plan is not None
+    assert (plan.approver_role, plan.servers) == ("director", ["db1", "db2"])
+    assert plan.steps[-1].destructive
+    desk.settings = RemediationSettings.model_validate({"automatic": "always", "mode": "live", "holdout_share": 0})
+    calm = desk.alert("ml1", "P3", 50.0)
+    desk.alert("ml2", "P2", 80.0)
+    both = desk.engine.propose(calm, AROUND)
+    assert both is not None
+    assert (both.automatic, both.status) == (False, "proposed")
+
+
+def test_a_plan_that_waits_is_replaced_when_its_incident_gets_more_urgent(desk: Desk) -> None:
+    head = desk.alert("db1", "P2")
+    first = desk.engine.propose(head, AROUND)
+    assert first is not None
+    desk.alert("db1", "P1")
+    worse = desk.engine.propose(head, AROUND)
+    assert worse is not None
+    assert worse.approver_role == "director"
+    assert desk.engine.get(first.id).reason == "the incident is at P1"
+    desk.alert("db1", "P2")
+    assert desk.engine.propose(head, AROUND) == worse
+
+
 def test_destructive_steps_come_at_p1_only_and_need_the_director(desk: Desk) -> None:
     plan = desk.proposed(level="P1")
     assert plan.steps[-1].action == "kill_lock_holder"

@@ -109,7 +109,17 @@ def test_a_drain_that_takes_too_long_names_the_pods_that_stay(cluster: Cluster, 
     cluster.add_pod("stubborn", "ppml0001")
     cluster.budget_refusals = 10**6
     found = made(cluster, tmp_path, drain_s=0.05).perform("a", DRAIN)
-    assert (found.outcome, "default/stubborn" in found.text) == ("failed", True)
+    assert (found.outcome, "default/stubborn" in found.text) == ("unknown", True)
+
+
+def test_a_drain_that_is_refused_half_way_is_taken_back(cluster: Cluster, executor: KubernetesExecutor) -> None:
+    cluster.add_pod("job-1", "ppml0001")
+    cluster.eviction_status = 403
+    found = executor.perform("a", DRAIN)
+    assert (found.outcome, "job-1 is refused: 403" in found.text) == ("unknown", True)
+    assert cluster.nodes["ppml0001"]["spec"] == {"unschedulable": True}
+    assert executor.perform("b", UNCORDON, "a").outcome == "done"
+    assert cluster.nodes["ppml0001"]["spec"] == {"unschedulable": False}
 
 
 def test_only_what_is_allowed_is_done(cluster: Cluster, tmp_path: Path) -> None:

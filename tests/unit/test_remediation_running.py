@@ -6,17 +6,20 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fleetcast.alerting.fleet import FleetMap, ServerRule
 from fleetcast.errors import ConflictError, LimitError
 from fleetcast.remediation import control
+from fleetcast.remediation.calls import HttpCall
 from fleetcast.remediation.checks import Answers
 from fleetcast.remediation.claim import Heart, claim
 from fleetcast.remediation.effects import estimate, estimate_share, in_words, note_trial, settle
 from fleetcast.remediation.fleet import Surroundings
 from fleetcast.remediation.http_executor import HttpExecutor
-from fleetcast.settings import RemediationSettings
+from fleetcast.settings import AlertSettings, RemediationSettings
 from fleetcast.store.audit import list_audit
 from fleetcast.store.leases import see_lease, take_lease
 from fleetcast.store.maintenance import MaintenanceWindow, plan_maintenance
@@ -88,6 +91,31 @@ def test_a_risk_that_falls_is_enough_for_the_post_check(desk: Desk) -> None:
     desk.alert(level="P3")
     assert desk.runner.tend() == [plan.id]
     assert desk.engine.get(plan.id).status == "executed"
+
+
+def test_a_risk_that_is_gone_is_enough_too_however_long_the_alert_takes_to_end(desk: Desk) -> None:
+    desk.resolve_after_cycles = AlertSettings().resolve_after_cycles
+    plan = desk.approved()
+    desk.runner.execute(plan.id, "bob")
+    desk.clock.on(minutes=5)
+    desk.alert(level="P4")
+    assert desk.alerts.get(plan.alert_id).level == "P2"
+    assert desk.runner.tend() == [plan.id]
+    assert desk.engine.get(plan.id).status == "executed"
+
+
+def test_a_plan_has_helped_when_all_its_servers_are_better(desk: Desk) -> None:
+    desk.fleet = FleetMap([ServerRule(match="db.*", labels={"cell": "a"})])
+    head = desk.alert("db1")
+    desk.alert("db2")
+    plan = desk.engine.propose(head, Surroundings({}))
+    assert plan is not None
+    desk.engine.approve(plan.id, plan.hash, "ann", {"approve"})
+    desk.runner.execute(plan.id, "bob")
+    desk.alert("db1", "P3")
+    assert desk.runner.tend() == []
+    desk.alert("db2", "P3")
+    assert desk.runner.tend() == [plan.id]
 
 
 def test_when_a_step_fails_those_before_it_are_taken_back(desk: Desk, target: Target) -> None:
@@ -183,6 +211,27 @@ def test_a_redirect_is_not_followed_and_the_token_is_sent(desk: Desk, target: Ta
     assert target.headers[0]["Authorization"] == "Bearer s3cret"
     with desk.store.reading() as session:
         assert not [entry for entry in list_audit(session) if "s3cret" in str(entry)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "header", "prefix", "accepted"),
+    [
+        ("/api/41/job/limit-pool/run", {"options": {"server": "db1"}}, "X-Rundeck-Auth-Token", "", 200),
+        ("/api/v1/executions", {"action": "db.limit", "parameters": {"server": "db1"}}, "St2-Api-Key", "", 201),
+        ("/api/v2/job_templates/7/launch/", {"limit": "db1"}, "Authorization", "Bearer ", 201),
+    ],
+)
+def test_rundeck_stackstorm_and_awx_are_started_with_their_own_tokens(
+    target: Target, tmp_path: Path, path: str, body: dict[str, Any], header: str, prefix: str, accepted: int
+) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    settings = target.settings(
+        allow=[f"POST {path}"], token_file=tmp_path / "token", token_header=header, token_prefix=prefix
+    )
+    target.answers[f"POST {path}"] = [accepted]
+    call = HttpCall(executor="http", target="runs", method="POST", path=path, body=body)
+    assert HttpExecutor({"runs": settings}).perform("a", call).outcome == "done"
+    assert (target.headers[0][header], target.bodies) == (f"{prefix}s3cret", [body])
 
 
 def test_a_plan_made_for_another_mode_is_not_carried_out(desk: Desk, target: Target) -> None:

@@ -28,7 +28,7 @@ class SlackNotifier:
 
     def send(self, message: Message) -> str | None:
         """Post a message; with a bot's token, returns the thread's time stamp."""
-        text = f"{MARKS[message.action]} {escape(message.text)}"[:MOST_TEXT]
+        text = f"{MARKS[message.action]} {shortened(escape(message.text))}"
         body: dict[str, object] = {
             "text": text,
             "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}, _context(message)],
@@ -51,6 +51,14 @@ class SlackNotifier:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DeliveryError("Slack answered what is not its API's") from None
         raise DeliveryError(f"Slack refused: {error[:100]}", retry=error in PASSING)
+
+
+def shortened(text: str) -> str:
+    """At most `MOST_TEXT` characters of an escaped text, none of whose entities is cut."""
+    cut = text[:MOST_TEXT]
+    begun = cut.rfind("&")
+    whole = len(text) == len(cut) or begun < 0 or ";" in cut[begun:]
+    return cut if whole else cut[:begun]
 
 
 def escape(text: str) -> str:
