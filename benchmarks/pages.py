@@ -167,7 +167,7 @@ def _risk(server: str, profile: str, now: datetime, fires: bool) -> Risk:
 def paging_from(levels: str) -> Routing:
     """The default routing whose route to the pager takes levels that match the expression."""
     text = resources.files("fleetcast.alerting").joinpath("routing.yaml").read_text("utf-8")
-    return Routing.parse(text.replace('[level="P1"]', f'[level=~"{levels}"]'), "paging early")
+    return Routing.parse(text.replace('[level="P1"]', f"['level=~\"{levels}\"']"), "paging early")
 
 
 def cycles_of(detect: Detector, fleet: FleetArrays, begin: datetime) -> list[Cycle]:

@@ -217,9 +217,8 @@ def rolled(database: str, load: Load) -> tuple[float, float]:
     async def scene() -> tuple[float, float]:
         clock = ClockSpec(origin=OVER, anchor=time.time(), speed=1e-6).build()
         begun = time.perf_counter()
-        receiver = Receiver(
-            open_store(database), clock, Relabeller(PrometheusSettings().relabel), timedelta(hours=24), take
-        )
+        relabeller = Relabeller(PrometheusSettings().relabel)
+        receiver = Receiver(open_store(database), clock, relabeller, timedelta(hours=24), load.hosts, take)
         loaded = time.perf_counter()
         await receiver.roll()
         return loaded - begun, time.perf_counter() - loaded

@@ -77,6 +77,7 @@ class History:
             self._clock,
             Relabeller(args.prometheus.relabel),
             timedelta(hours=args.service.retention_hours),
+            args.service.max_servers,
             self._take,
         )
         self._puller = self._started_puller()

@@ -82,6 +82,7 @@ class Span:
 
 TOO_LATE = "is not more than one step in the future"
 NO_VALUE = "has at least one metric with a value"
+A_NAME = f"is printable text of at most {MAX_NAME} characters"
 TOO_OLD = "is not older than the service keeps samples"
 
 
@@ -110,6 +111,8 @@ def against_contract(table: pa.Table, rows: npt.NDArray[np.int64], quarantined: 
 
     Raises `ContractError` for a table that cannot be one of samples.
     """
+    table, rows, unnamed = _named(table, rows)
+    quarantined = [*quarantined, *unnamed]
     if not table.num_rows:
         return Checked(table, rows, sorted(quarantined, key=lambda value: value.row))
     found = validate(table)
@@ -119,6 +122,23 @@ def against_contract(table: pa.Table, rows: npt.NDArray[np.int64], quarantined: 
     kept[[entry["row"] for entry in entries]] = False
     everything = sorted([*quarantined, *more], key=lambda value: value.row)
     return Checked(_stored_types(found.good), rows[kept], everything)
+
+
+def _named(
+    table: pa.Table, rows: npt.NDArray[np.int64]
+) -> tuple[pa.Table, npt.NDArray[np.int64], list[QuarantinedValue]]:
+    """The rows of servers with a name that people can ask for, and the others."""
+    wrong = [name for name in pc.unique(table["server"]).to_pylist() if name is not None and not is_name(name)]
+    if not wrong:
+        return table, rows, []
+    bad = np.asarray(pc.is_in(table["server"], value_set=pa.array(wrong, pa.string())))
+    picked = table.filter(pa.array(bad))
+    stamps = pc.cast(picked["timestamp"], pa.string()).to_pylist()
+    entries = [
+        QuarantinedValue(row=row, server=_short(name), timestamp=at, column="server", value=_short(name), rule=A_NAME)
+        for row, name, at in zip(rows[bad].tolist(), picked["server"].to_pylist(), stamps, strict=True)
+    ]
+    return table.filter(pa.array(~bad)), rows[~bad], entries
 
 
 def _stored_types(table: pa.Table) -> pa.Table:

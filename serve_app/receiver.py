@@ -14,12 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleetcast.clock import STEP_SECONDS, Clock
-from fleetcast.sources.prometheus.raw import RAW, Cell, cells_of, joined, of_samples, still_needed
+from fleetcast.sources.prometheus.raw import (
+    RAW,
+    Cell,
+    cells_of,
+    hosts_of,
+    joined,
+    of_samples,
+    still_needed,
+    without_hosts,
+)
 from fleetcast.sources.prometheus.relabel import Relabeller
-from fleetcast.sources.prometheus.rollup import roll_up_raw
+from fleetcast.sources.prometheus.rollup import nothing_rolled, roll_up_raw
 from fleetcast.store.engine import Store
 from fleetcast.store.raw import append_raw, checkpoint_raw, load_raw
-from serve_app.intake import Checked, Span, against_contract
+from serve_app.commits import no_room
+from serve_app.intake import MAX_NAME, Checked, Span, against_contract
+from serve_app.schemas import QuarantinedValue
 
 logger = logging.getLogger("ray.serve")
 
@@ -27,6 +38,7 @@ NAME = "remote write"
 EVERY_S = 2.0
 GRACE_S = 20
 FORGOTTEN = timedelta(hours=2)
+TOLD = 100  # hosts without room that are named at a time
 _OPEN = b"open"
 
 Take = Callable[[Checked, str], Awaitable[object]]
@@ -40,13 +52,17 @@ class Receiver:
     the raw samples of the database, as if nothing had happened.
     """
 
-    def __init__(self, store: Store, clock: Clock, relabeller: Relabeller, kept: timedelta, take: Take) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, relabeller: Relabeller, kept: timedelta, most_hosts: int, take: Take
+    ) -> None:
         self._store, self._clock, self._relabeller, self._kept, self._take = store, clock, relabeller, kept, take
+        self._most_hosts, self._hosts, self._refused = most_hosts, set[str](), set[str]()
         self._raw = RAW.empty_table()
         self._fresh: list[pa.Table] = []
         self._open: set[Cell] = set()
-        self._writing = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._waiting: list[tuple[pa.Table, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
         self._load()
         self._loop = asyncio.get_running_loop().create_task(self._run())
 
@@ -56,32 +72,62 @@ class Receiver:
         return not self._loop.done()
 
     async def receive(self, raw: pa.Table) -> None:
-        """Keep samples (`RAW`); durable when this returns. Those out of time are left out. Raises `StoreError`."""
+        """Keep samples (`RAW`); durable when this returns. Raises `StoreError`.
+
+        Those out of time are left out, and those of new hosts for which there is no room (told in the quarantine).
+        """
         span = Span.at(self._clock.now(), self._kept)
         timely = pc.and_(pc.greater_equal(raw["ms"], 1000 * span.oldest), pc.less_equal(raw["ms"], 1000 * span.latest))
-        raw = raw.filter(timely)
+        raw = self._admitted(joined([raw.filter(timely)]))
         if not raw.num_rows:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((raw, done))
-        async with self._writing:
-            if done.done():
-                return done.result()
-            group, self._waiting = self._waiting, []
-            whole = joined([one for one, _ in group])
-            try:
-                await asyncio.to_thread(self._append, whole)
-            except Exception as error:
-                for _, other in group:
-                    other.set_exception(error)
-                return done.result()
-            self._fresh.append(whole)
-            self._open |= cells_of(whole)
-            for _, other in group:
-                other.set_result(None)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+        await done
+
+    def _admitted(self, raw: pa.Table) -> pa.Table:
+        """The samples of hosts that are known or find room."""
+        new = [host for host in hosts_of(raw) if host not in self._hosts]
+        room = max(0, self._most_hosts - len(self._hosts))
+        self._hosts.update(new[:room])
+        self._refused.update(new[room : room + TOLD - len(self._refused)])
+        return without_hosts(raw, set(new[room:])) if new[room:] else raw
+
+    async def _tell_refused(self) -> None:
+        """Hosts for which there was no room since the last time, into the quarantine."""
+        told, self._refused = sorted(self._refused), set()
+        rule = no_room(self._most_hosts)
+        entries = [
+            QuarantinedValue(row=row, server=None, timestamp=None, column="server", value=host[:MAX_NAME], rule=rule)
+            for row, host in enumerate(told)
+        ]
+        await self._take(Checked(nothing_rolled(), np.arange(0), entries), NAME)
+
+    async def _write(self) -> None:
+        """Store what waits, those that wait at the same time together; in a task of its own, as a sender may leave."""
+        while self._waiting:
+            async with self._changing:
+                group, self._waiting = self._waiting, []
+                try:
+                    whole = joined([one for one, _ in group])
+                    await asyncio.to_thread(self._append, whole)
+                except Exception as error:
+                    for _, done in group:
+                        if not done.done():
+                            done.set_exception(error)
+                    continue
+                self._fresh.append(whole)
+                self._open |= cells_of(whole)
+            for _, done in group:
+                if not done.done():
+                    done.set_result(None)
 
     async def roll(self) -> int:
         """Roll up the cells that are over; returns how many rows came of it."""
+        if self._refused:
+            await self._tell_refused()
         now = int(self._clock.now().timestamp())
         due = {cell for cell in self._open if cell[1] + STEP_SECONDS + GRACE_S <= now}
         if not due:
@@ -90,13 +136,13 @@ class Receiver:
         checked = await asyncio.to_thread(self._rolled, raw, due)
         if checked.table.num_rows or checked.quarantined:
             await self._take(checked, NAME)
-        async with self._writing:
+        async with self._changing:
             late = cells_of(joined(self._fresh[read:])) if self._fresh[read:] else set()
             self._open = (self._open - due) | late
             raw = self._all()
             kept = await asyncio.to_thread(self._trimmed, raw, now)
             await asyncio.to_thread(self._checkpoint, kept)
-            self._raw, self._fresh = kept, []
+            self._raw, self._fresh, self._hosts = kept, [], set(hosts_of(kept))
         return int(checked.table.num_rows)
 
     async def _run(self) -> None:
@@ -142,3 +188,4 @@ class Receiver:
                 cells = cells_of(table) if noted is None else {(host, cell) for host, cell in json.loads(noted)}
                 self._open |= cells
                 self._fresh.append(table.replace_schema_metadata(None))
+                self._hosts.update(hosts_of(table))

@@ -23,7 +23,8 @@ async def write(http: Request, caller: Writer, needed: Needed) -> Response:
     """
     if "io.prometheus.write.v2" in http.headers.get("content-type", ""):
         raise ContractError("remote write 2.0 is not understood: leave protobuf_message at prometheus.WriteRequest")
-    raw = await run_in_threadpool(decode_write, await http.body(), needed.args.service.max_body_bytes)
+    service = needed.args.service
+    raw = await run_in_threadpool(decode_write, await http.body(), service.max_body_bytes, service.max_rows_per_request)
     if raw.num_rows:
         await ask(needed.history.receive.remote(raw), STORE_S)
     return Response(status_code=204)

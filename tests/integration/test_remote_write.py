@@ -21,12 +21,13 @@ from fleetcast.clock import ClockSpec
 from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.errors import ContractError
 from fleetcast.settings import PrometheusSettings
-from fleetcast.sources.prometheus.raw import RAW
+from fleetcast.sources.prometheus.raw import RAW, cells_of
 from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.sources.prometheus.rollup import roll_up_raw
 from fleetcast.sources.prometheus.write import decode_write, messages
 from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
+from fleetcast.store.quarantine import list_refused
 from serve_app.arguments import AppArgs
 from serve_app.auth import KeyRing
 from serve_app.history import History
@@ -66,7 +67,7 @@ def between(lines: Iterable[str], first: int, last: int) -> list[str]:
 def test_counters_become_rates_whatever_began_again_and_gauges_means() -> None:
     boot = START + 3600 + 90
     lines = list(host_lines("ppweb0001:9100", START, START + 7200, boots=[boot]))
-    raw = decode_write(body(lines), MOST)
+    raw = decode_write(body(lines), MOST, MOST)
     assert set(raw["name"].to_pylist()) < {line.partition("{")[0] for line in lines} | {"x"}
     (host,) = set(raw["host"].to_pylist())
     for cell in range(START + 300, START + 6900, 300):
@@ -79,7 +80,7 @@ def test_counters_become_rates_whatever_began_again_and_gauges_means() -> None:
         assert row["memory_used"] == pytest.approx((4 * memory(cell) + memory(cell - 1)) / 5, abs=1e-6)
         assert row["network_receive_bytes"] == pytest.approx(1000, rel=0.25 if cell <= boot < cell + 300 else 1e-6)
     assert roll_up_raw(raw, START + 7500, [host], RULES).num_rows == 0
-    gauges = decode_write(body(line for line in lines if "memory" in line), MOST)
+    gauges = decode_write(body(line for line in lines if "memory" in line), MOST, MOST)
     (row,) = roll_up_raw(gauges, START + 300, [host], RULES).to_pylist()
     assert "cpu_utilization" not in row
     assert row["memory_used"] > 0
@@ -88,12 +89,19 @@ def test_counters_become_rates_whatever_began_again_and_gauges_means() -> None:
 @given(st.binary(max_size=200))
 def test_what_is_no_remote_write_is_refused(data: bytes) -> None:
     with suppress(ContractError):
-        assert decode_write(data, MOST).schema == RAW
+        assert decode_write(data, MOST, MOST).schema == RAW
 
 
 def test_a_small_body_that_unpacks_to_a_large_one_is_refused_unread() -> None:
     with pytest.raises(ContractError, match="at most 1000"):
-        decode_write(bytes(pa.compress(b"\0" * 10**6, codec="snappy", asbytes=True)), 1000)
+        decode_write(bytes(pa.compress(b"\0" * 10**6, codec="snappy", asbytes=True)), 1000, MOST)
+
+
+def test_a_request_of_too_many_samples_is_refused() -> None:
+    lines = list(host_lines("ppweb0001:9100", START, START + 600))
+    with pytest.raises(ContractError, match=rf"{len(lines)} samples, at most {len(lines) - 1}"):
+        decode_write(body(lines), MOST, len(lines) - 1)
+    assert decode_write(body(lines), MOST, len(lines)).num_rows
 
 
 def args(tmp_path: Path, now: int | None) -> AppArgs:
@@ -119,7 +127,7 @@ def test_open_counters_survive_restarts_and_what_is_sent_again_counts_once(tmp_p
         found: dict[int, float] = {}
         for at in range(START, START + 3600, seconds):
             history = History(args(folder, at + seconds + 30), "UTC", 100)
-            raw = decode_write(body(between(lines, at, at + seconds)), MOST)
+            raw = decode_write(body(between(lines, at, at + seconds)), MOST, MOST)
             await history.receive(raw)
             await history.receive(raw)
             await history._receiver.roll()
@@ -141,11 +149,11 @@ def test_a_backlog_fills_the_steps_that_were_missed_of_every_host(tmp_path: Path
 
     async def scene() -> None:
         history = History(args(tmp_path, START + 3700), "UTC", 100)
-        await history.receive(decode_write(body(web), MOST))
+        await history.receive(decode_write(body(web), MOST, MOST))
         await history._receiver.roll()
         before = await cpu_of(history, "ppweb0001")
         for at in range(START, START + 3600, 600):
-            await history.receive(decode_write(body(between(late, at, at + 600)), MOST))
+            await history.receive(decode_write(body(between(late, at, at + 600)), MOST, MOST))
             await history._receiver.roll()
         assert await cpu_of(history, "late") == pytest.approx(before, abs=1e-6)
         assert await cpu_of(history, "ppweb0001") == before
@@ -153,6 +161,107 @@ def test_a_backlog_fills_the_steps_that_were_missed_of_every_host(tmp_path: Path
         history._receiver._loop.cancel()
 
     asyncio.run(scene())
+
+
+def test_a_sender_that_leaves_takes_no_other_with_it(tmp_path: Path) -> None:
+    """Requests that are stored together: the others' are acknowledged once they are there, and are rolled up."""
+    lines = {name: list(host_lines(f"{name}:9100", START, START + 300)) for name in ("one", "two", "three")}
+
+    async def scene() -> None:
+        history = History(args(tmp_path, START + 400), "UTC", 100)
+        receiver = history._receiver
+        append, gate, begun = receiver._append, threading.Semaphore(0), list[pa.Table]()
+
+        def held(raw: pa.Table) -> None:
+            begun.append(raw)
+            assert gate.acquire(timeout=30)
+            append(raw)
+
+        async def until_begun(count: int) -> None:
+            async with asyncio.timeout(30):
+                while len(begun) < count:
+                    await asyncio.sleep(0.01)
+
+        receiver._append = held  # type: ignore[method-assign]
+        raws = [decode_write(body(sent), MOST, MOST) for sent in lines.values()]
+        one = asyncio.create_task(history.receive(raws[0]))
+        await until_begun(1)
+        two, three = (asyncio.create_task(history.receive(raw)) for raw in raws[1:])
+        await asyncio.sleep(0.2)
+        gate.release()
+        await one
+        await until_begun(2)
+        two.cancel()
+        await asyncio.sleep(0.2)
+        assert not three.done(), "its samples are not stored yet"
+        gate.release()
+        await three
+        await receiver.roll()
+        assert await cpu_of(history, "one")
+        assert await cpu_of(history, "three")
+        receiver._loop.cancel()
+
+    asyncio.run(scene())
+
+
+def test_a_backlog_that_comes_while_others_are_rolled_up_is_rolled_up_too(tmp_path: Path) -> None:
+    late = decode_write(body(host_lines("late:9100", START, START + 300)), MOST, MOST)
+
+    async def scene() -> None:
+        history = History(args(tmp_path, START + 4 * 3600), "UTC", 100)
+        receiver = history._receiver
+        take = receiver._take
+
+        async def busy_history(checked: Any, sender: str) -> object:
+            if not receiver._open & cells_of(late):
+                await history.receive(late)
+            return await take(checked, sender)
+
+        receiver._take = busy_history
+        await history.receive(decode_write(body(host_lines("web:9100", START + 12_000, START + 12_600)), MOST, MOST))
+        await receiver.roll()
+        await receiver.roll()
+        assert await cpu_of(history, "late")
+        receiver._loop.cancel()
+
+    asyncio.run(scene())
+
+
+def test_a_host_whose_name_nobody_could_ask_for_is_quarantined(tmp_path: Path) -> None:
+    long = "x" * 300
+
+    async def scene() -> None:
+        history = History(args(tmp_path, START + 400), "UTC", 100)
+        for name in (long, "web"):
+            await history.receive(decode_write(body(host_lines(f"{name}:9100", START, START + 300)), MOST, MOST))
+        await history._receiver.roll()
+        assert await cpu_of(history, "web")
+        assert await history.of_server(long, 24) is None
+        history._receiver._loop.cancel()
+
+    asyncio.run(scene())
+    with open_store(args(tmp_path, None).database).reading() as session:
+        (refused,) = list_refused(session, None, None, 10)
+    assert (refused.refused.column, refused.sender) == ("server", "remote write")
+
+
+def test_hosts_for_which_there_is_no_room_are_named_in_the_quarantine(tmp_path: Path) -> None:
+    given = args(tmp_path, START + 400)
+    given = given.model_copy(update={"service": given.service.model_copy(update={"max_servers": 2})})
+
+    async def scene() -> None:
+        history = History(given, "UTC", 100)
+        for name in ("one", "two", "three", "one"):
+            await history.receive(decode_write(body(host_lines(f"{name}:9100", START, START + 300)), MOST, MOST))
+        await history._receiver.roll()
+        assert [bool(await cpu_of(history, name)) for name in ("one", "two", "three")] == [True, True, False]
+        history._receiver._loop.cancel()
+
+    asyncio.run(scene())
+    with open_store(given.database).reading() as session:
+        (refused,) = list_refused(session, None, None, 10)
+    assert "three" in str(refused.refused.value)
+    assert "at most 2 servers" in refused.refused.rule
 
 
 class Local:

@@ -77,12 +77,14 @@ def test_a_step_is_what_a_plain_reading_of_each_series_gives(rows: list[Sample])
         assert made.get(f"ppweb000{number}", {}) == pytest.approx(plainly(rows, CELL, host))
 
 
-@given(samples, st.lists(st.sampled_from(HOSTS), unique=True))
-def test_what_is_let_go_is_missed_by_no_step_that_can_still_change(rows: list[Sample], slow: list[str]) -> None:
+@given(samples, st.lists(st.sampled_from(HOSTS), unique=True), st.sampled_from([0, CELL + 600]))
+def test_what_is_let_go_is_missed_by_no_step_that_can_still_change(
+    rows: list[Sample], slow: list[str], oldest: int
+) -> None:
     """Every host's newest step is that at 600 s; of the slow ones that at 0 s has not been rolled up yet."""
     whole = table(rows + [(host, LOAD, "", 1000 * (CELL + 601), 1.0) for host in HOSTS])
     opened = {host: CELL + (0 if host in slow else 600) for host in HOSTS}
-    kept = of_samples(whole, still_needed(whole, opened, 0))
+    kept = of_samples(whole, still_needed(whole, opened, oldest))
     late = table([(host, CPU, "0|idle", 1000 * (CELL + second), 60.0) for host in HOSTS for second in (317, 920)])
     for cell in (CELL, CELL + 300, CELL + 600, CELL + 900):
         made, wanted = rolled(joined([kept, late]), cell), rolled(joined([whole, late]), cell)
@@ -97,6 +99,8 @@ def test_words_go_with_the_samples_that_had_them() -> None:
     gone = of_samples(raw, np.array([True, False, False]))
     assert gone["host"].chunk(0).dictionary.to_pylist() == HOSTS[:1]
     assert of_samples(raw, still_needed(raw, {}, CELL + 300)).num_rows == 0
+    backlog = of_samples(raw, still_needed(raw, {HOSTS[1]: CELL}, CELL + 300))
+    assert backlog["host"].to_pylist() == [HOSTS[1]], "what is not rolled up yet is kept, however old it is"
 
 
 def test_cells_are_those_with_samples() -> None:

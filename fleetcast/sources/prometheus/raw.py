@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleetcast.contract.vocabulary import STEP_SECONDS
 
@@ -46,6 +47,16 @@ def _words_of(raw: pa.Table, name: str) -> pa.DictionaryArray:
     """A column of words of a table of one piece; a table without rows has none."""
     column = raw[name]
     return column.chunk(0) if column.num_chunks else pa.array([], pa.string()).dictionary_encode()
+
+
+def hosts_of(raw: pa.Table) -> list[str]:
+    """The hosts that have samples, as they come."""
+    return list(pc.unique(raw["host"].cast(pa.string())).to_pylist()) if raw.num_rows else []
+
+
+def without_hosts(raw: pa.Table, hosts: Collection[str]) -> pa.Table:
+    """The samples of other hosts."""
+    return of_samples(raw, ~Coded.of(raw).of_hosts(hosts))
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def still_needed(raw: pa.Table, opened: Mapping[str, int], oldest: int) -> npt.N
     Args:
         raw: as `joined` makes it.
         opened: the first cell of each host that is not rolled up yet, Unix seconds.
-        oldest: hosts whose newest sample is in a cell before this time (Unix seconds) are let go.
+        oldest: hosts whose newest sample is in a cell before this time (Unix seconds) are let go, unless they are open.
     """
     coded = Coded.of(raw)
     hosts, cells = coded.words["host"], coded.ms // STEP_MS
@@ -117,4 +128,5 @@ def still_needed(raw: pa.Table, opened: Mapping[str, int], oldest: int) -> npt.N
     older = older[coded.take(older).in_order()]
     last = np.append(coded.series[older][1:] != coded.series[older][:-1], True)[: len(older)]
     keep[older[last]] = True
-    return np.asarray(keep & (newest[coded.host] * STEP_SECONDS >= oldest))
+    alive = (newest * STEP_SECONDS >= oldest) | np.array([host in opened for host in hosts], dtype=bool)
+    return np.asarray(keep & alive[coded.host])

@@ -36,7 +36,7 @@ def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Re
     again = (coded.series[1:] == coded.series[:-1]) & (coded.ms[1:] == coded.ms[:-1])
     coded = coded.take(~np.append(again, np.zeros(min(1, len(coded.ms)), bool)))  # of what came twice the last
     if not (coded.ms >= begin).any():
-        return pa.table({"server": _WORDS, "profile": _WORDS, "timestamp": pa.array([], TIMESTAMP)})
+        return nothing_rolled()
     means = {str(name): found for name, found in _values(coded, begin).groupby(level="name", observed=True)}
     metrics = pd.DataFrame(_metrics(means, cell + STEP_SECONDS)).dropna(how="all")
     nodes = _nodenames(coded)
@@ -56,6 +56,11 @@ def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Re
     for place, name in enumerate(metrics.columns):
         columns[name] = pa.array([float(values[place]) for _, values in rows], pa.float64())
     return pa.table(columns)
+
+
+def nothing_rolled() -> pa.Table:
+    """What a cell without samples gives."""
+    return pa.table({"server": _WORDS, "profile": _WORDS, "timestamp": pa.array([], TIMESTAMP)})
 
 
 def _values(coded: Coded, begin: int) -> pd.Series[float]:

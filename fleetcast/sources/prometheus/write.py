@@ -47,10 +47,11 @@ _WANTED: dict[str, Callable[[Mapping[str, str]], bool]] = {
 }
 
 
-def decode_write(body: bytes, most_bytes: int) -> pa.Table:
+def decode_write(body: bytes, most_bytes: int, most_samples: int) -> pa.Table:
     """The samples (`RAW`) of the series that become metrics; others, and stale marks, are left out.
 
-    Raises `ContractError` for what is no remote write of protocol 1.0, or larger than `most_bytes` when unpacked.
+    Raises `ContractError` for what is no remote write of protocol 1.0, larger than `most_bytes` when unpacked, or of
+    more than `most_samples`, those included that are left out.
     """
     size = _unpacked_size(body)
     if size > most_bytes:
@@ -60,6 +61,9 @@ def decode_write(body: bytes, most_bytes: int) -> pa.Table:
         request = messages()["WriteRequest"].FromString(plain)
     except (pa.ArrowException, OSError, ValueError, DecodeError) as error:
         raise ContractError(f"the body is no remote write 1.0 (snappy, protobuf): {error}") from None
+    sent = sum(len(one.samples) for one in request.timeseries)
+    if sent > most_samples:
+        raise ContractError(f"the request has {sent} samples, at most {most_samples}: send fewer at once")
     series, counts, stamps, values = list[tuple[str, str, str]](), list[int](), list[int](), list[float]()
     try:
         for one in request.timeseries:
