@@ -41,7 +41,7 @@ CELL, LEAVES = 40, 19  # servers of a cell; servers that depend on one database
 SETTINGS = AlertSettings(open_after_cycles=1)  # all open at once: the most there can be to do
 CHANCES = {"P1": (0.8, 0.9), "P2": (0.5, 0.7), "P3": (0.1, 0.6), "P4": (0.0, 0.1)}
 TABLES = ("alerts", "alert_events", "outbox", "escalations")
-MOST_SECONDS = 5.0
+MOST_SECONDS, MOST_CORRELATION_SECONDS = 5.0, 1.0
 
 
 def main() -> None:
@@ -52,9 +52,8 @@ def main() -> None:
         found = [storm(folder / str(number), servers, changes) for number in range(rounds)]
     finally:
         shutil.rmtree(folder)
-    finish(
-        report(found, servers, changes) | {"upstream": upstream(*((25, 12.0, 1) if quick else (100, 120.0, 3)))}, quick
-    )
+    named = upstream(*((25, 12.0, 1) if quick else (100, 120.0, 3)))
+    finish(report(found, servers, changes) | {"upstream": named, "seconds_of_all": named["seconds_of_all"]}, quick)
 
 
 def storm(folder: Path, servers: int, changes: int) -> dict[str, Any]:
@@ -196,7 +195,7 @@ def report(found: list[dict[str, Any]], servers: int, changes: int) -> dict[str,
         "peer_name": "the same rows by plain sqlite3",
         "ratio": ours / peer,
         "unit": "s a step",
-        "limit": {"ours": {"at_most": MOST_SECONDS}},
+        "limit": {"ours": {"at_most": MOST_SECONDS}, "seconds_of_all": {"at_most": MOST_CORRELATION_SECONDS}},
         "threads": 1,
         "rounds": len(found),
         "spread": {"least": min(one["seconds"] for one in found), "most": max(one["seconds"] for one in found)},

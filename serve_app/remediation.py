@@ -52,6 +52,8 @@ class Remediation:
 
     async def request(self, alert_id: int, by: str) -> PlanView:
         """A person asks for a plan. Raises `NotFoundError`, `ConflictError`, `PermissionDeniedError`."""
+        if not self._around.is_known:
+            raise ConflictError("what a plan touches is not known before the service's first cycle: ask again then")
         plan = await asyncio.to_thread(self._engine.propose, alert_id, self._around, by)
         if plan is None:
             raise ConflictError(f"alert {alert_id} is over, explained by another, or its server is never acted on")

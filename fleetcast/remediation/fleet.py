@@ -16,6 +16,11 @@ class Surroundings:
         for one, other in edges:
             self._parent[self._root(one)] = self._root(other)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there are any servers to count."""
+        return bool(self._profiles)
+
     def blast_radius(self, servers: Sequence[str], profile: str) -> BlastRadius:
         """What a plan touches that acts on these servers of a profile."""
         touched = set(servers)

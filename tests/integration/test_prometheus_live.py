@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fleetcast.settings import PrometheusSettings, ServiceSettings
+from fleetcast.sources.prometheus.client import PrometheusClient
+from fleetcast.sources.prometheus.pull import Pull
 from fleetcast.store.marks import set_mark
 from serve_app.arguments import AppArgs
 from serve_app.history import History
-from tests.prometheus import Prometheus, add_blocks, busy, host_lines, prometheus
+from tests.prometheus import Prometheus, add_blocks, busy, host_lines, node_exporter, prometheus
+from tests.waiting import wait_for
 
 PATIENCE_S = 45.0
 HOST = "ppweb0001:9100"
@@ -93,3 +101,42 @@ def test_a_prometheus_that_was_gone_is_read_on_without_a_gap_and_nothing_is_doub
         again._puller._loop.cancel()  # type: ignore[union-attr]
 
     asyncio.run(scene())
+
+
+@contextmanager
+def close_wait() -> Iterator[None]:
+    """A connection that its peer has closed: node_exporter tells of no state that no connection is in."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        listening.accept()[0].close()
+        yield
+
+
+def test_every_metric_of_a_scraped_node_exporter_arrives(tmp_path: Path) -> None:
+    with node_exporter(tmp_path) as exporter, close_wait():
+        config = f"""
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - {{job_name: node, static_configs: [{{targets: ["127.0.0.1:{exporter}"]}}]}}
+"""
+        with prometheus(tmp_path, config) as source:
+            begun = time.time()
+            wait_for(lambda: time.time() > begun + 8 and time.time() % 300 > 8, "some scrapes of one step", 60.0)
+            settings = PrometheusSettings(url=source.url)
+            pull = Pull(PrometheusClient(settings), settings)
+            cell = int(time.time()) // 300 * 300
+            (row,) = pull.read(cell, cell).to_pylist()
+        text = httpx.get(f"http://127.0.0.1:{exporter}/metrics", trust_env=False).text
+    plain = r"^(node_memory_\w+|node_boot_time_seconds) (\S+)$"
+    said = {name: float(value) for name, value in re.findall(plain, text, re.MULTILINE)}
+    there = set(re.findall(r"^(node_\w+?)[{ ]", text, re.MULTILINE))
+    expected = {name for name, query in pull.queries.items() if set(re.findall(r"node_\w+", query)) <= there}
+    if not said["node_memory_SwapTotal_bytes"]:
+        expected -= {"swap_used"}
+    found = {name for name in pull.queries if row.get(name) is not None and not math.isnan(row[name])}
+    assert found == expected
+    assert found >= {"cpu_utilization", "cpu_iowait", "memory_used", "network_receive_bytes", "tcp_close_wait"}
+    assert row["server"] == "127.0.0.1"
+    used = 1 - said["node_memory_MemAvailable_bytes"] / said["node_memory_MemTotal_bytes"]
+    assert row["memory_used"] == pytest.approx(used, abs=0.05)
+    assert row["uptime_seconds"] == pytest.approx(cell + 300 - said["node_boot_time_seconds"], abs=2)
+    assert 0 <= row["cpu_iowait"] <= row["cpu_utilization"] <= 1

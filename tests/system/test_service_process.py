@@ -23,11 +23,12 @@ from fleetcast.operate import locks
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK
 from serve_app.processes import descendants, end, is_alive
 from tests import waiting
+from tests.system.witness import witnessed
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240.0
+PATIENCE_S = 240.0  # less than two steps of 5 min
 KEY = r"fc_[A-Za-z0-9_-]{43}"
 wait_for = partial(waiting.wait_for, patience_s=PATIENCE_S)
 
@@ -235,7 +236,7 @@ def _medians(forecast: Any) -> dict[str, float]:
 
 
 def test_acknowledged_samples_survive_the_killing_of_the_history_and_the_service_recovers(running: Running) -> None:
-    with client_of(running) as client:
+    with client_of(running) as client, witnessed(running):
         now = datetime.fromisoformat(client.get("/v1/status").json()["clock"]["now"])
         moment = datetime.fromtimestamp(int(now.timestamp()) // 300 * 300 - 300, UTC)
         row = {"server": "ppdb7777", "timestamp": moment.isoformat(), "cpu_utilization": 0.4375}
@@ -259,8 +260,8 @@ def test_acknowledged_samples_survive_the_killing_of_the_history_and_the_service
 def test_forecasts_are_back_after_a_replica_was_killed(running: Running, deployment: str) -> None:
     victim = replica(running.process.pid, deployment)
     assert victim is not None
-    os.kill(victim, signal.SIGKILL)
-    with client_of(running) as client:
+    with client_of(running) as client, witnessed(running):
+        os.kill(victim, signal.SIGKILL)
         wait_for_new_forecasts(client)
 
 
@@ -268,8 +269,8 @@ def test_forecasts_are_back_after_a_replica_was_killed(running: Running, deploym
 def test_forecasts_are_back_after_a_part_of_serve_was_killed(running: Running, title: str) -> None:
     victim = process_of(running.process.pid, title)
     assert victim is not None
-    os.kill(victim, signal.SIGKILL)
-    with client_of(running) as client:
+    with client_of(running) as client, witnessed(running):
+        os.kill(victim, signal.SIGKILL)
         wait_for_new_forecasts(client)
     wait_for(lambda: process_of(running.process.pid, title) not in {None, victim}, f"another {title}")
 
@@ -277,6 +278,11 @@ def test_forecasts_are_back_after_a_part_of_serve_was_killed(running: Running, t
 def test_the_whole_service_is_killed_and_serves_what_it_had_acknowledged_and_forecast(
     running: Running, tiny_bundle: Path, tiny_dataset: Path
 ) -> None:
+    with witnessed(running):
+        kill_all_and_start_again(running, tiny_bundle, tiny_dataset)
+
+
+def kill_all_and_start_again(running: Running, tiny_bundle: Path, tiny_dataset: Path) -> None:
     with client_of(running) as client:
         now = datetime.fromisoformat(client.get("/v1/status").json()["clock"]["now"])
         moment = datetime.fromtimestamp(int(now.timestamp()) // 300 * 300 - 300, UTC)

@@ -58,6 +58,11 @@ class Service:
             self.keys = {name: create_key(session, name, [name], NOW) for name in SCOPES}
         self.client = TestClient(self.app)
 
+    def see_fleet(self) -> None:
+        """A cycle without alerts. The client must be entered."""
+        assert self.client.portal is not None
+        self.client.portal.call(self.handle.propose.remote, (), FLEET)
+
     def call(self, who: str, method: str, path: str, body: Any = None) -> Any:
         return self.client.request(method, path, json=body, headers={"Authorization": f"Bearer {self.keys[who]}"})
 
@@ -100,6 +105,9 @@ def test_every_route_asks_for_its_scope(service: Service, method: str, path: str
 
 def test_a_plan_goes_from_proposal_to_dry_run_over_the_api(service: Service) -> None:
     alert = service.desk.alert()
+    early = service.call("operate", "POST", "/v1/remediation/plans", {"alert_id": alert})
+    assert (early.status_code, "first cycle" in early.text) == (409, True)
+    service.see_fleet()
     asked = service.call("operate", "POST", "/v1/remediation/plans", {"alert_id": alert}).json()
     assert (asked["status"], asked["requested_by"]) == ("proposed", "operate")
     path = f"/v1/remediation/plans/{asked['id']}"
@@ -191,6 +199,7 @@ def test_on_a_simulated_fleet_the_feed_is_told_what_was_done_once() -> None:
         found = Service(Desk(store), RemediationSettings(mode="simulated", holdout_share=0.0))
         with found.client:
             alert = found.desk.alert("db2")
+            found.see_fleet()
             asked = found.call("operate", "POST", "/v1/remediation/plans", {"alert_id": alert}).json()
             path = f"/v1/remediation/plans/{asked['id']}"
             found.call("approve", "POST", f"{path}/approve", {"hash": asked["hash"]})
