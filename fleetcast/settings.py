@@ -255,6 +255,10 @@ class PrometheusSettings(BaseModel):
     relabel: list[RelabelRule] = Field(
         default_factory=_without_port, description="from a host's labels to `server` and `profile`"
     )
+    keep_labels: list[str] = Field(
+        default_factory=lambda: ["cell", "team", "depends_on"],
+        description="labels of a host, after the rules, that its alerts carry; `depends_on` names servers upstream",
+    )
     chunk_steps: int = Field(288, ge=1, le=10_999, description="most steps a query; Prometheus answers up to 11,000")
     backfill_hours: float = Field(168.0, gt=0, description="how far back the service reads at its first start")
     delay_s: float = Field(15.0, ge=0, lt=300, description="seconds after a step's end until it is read")

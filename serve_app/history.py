@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ from fleetcast.dataset.reader import Dataset
 from fleetcast.errors import ServiceError
 from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.store.engine import Store, open_store
+from fleetcast.store.host_labels import Labels, save_host_labels
 from fleetcast.store.maintenance import MaintenanceWindow, load_maintenance, plan_maintenance
 from fleetcast.store.quarantine import Refused, add_refused, newest_refused
 from fleetcast.store.samples import newest_timestamp, read_samples
@@ -72,10 +74,12 @@ class History:
         self._inserted = self._replaced = 0
         self._maintenance = _planned(self._store, args.dataset)
         self._load()
+        self._noted: dict[str, Mapping[str, str]] = {}
+        self._sent_by = Relabeller(args.prometheus.relabel, args.prometheus.keep_labels)
         self._receiver = Receiver(
             self._store,
             self._clock,
-            Relabeller(args.prometheus.relabel),
+            self._sent_by,
             timedelta(hours=args.service.retention_hours),
             args.service.max_servers,
             self._take,
@@ -149,10 +153,27 @@ class History:
     async def _take(self, checked: Checked, sender: str) -> Stored:
         """Store what a source gave; what was refused goes to the quarantine."""
         stored = await self.add(checked.table)
+        await self._note_labels()
         refused = checked.without(stored.refused, no_room(self._args.service.max_servers)) if stored.refused else None
         if refused := refused or checked.quarantined:
             await asyncio.to_thread(self._quarantine, sender, [Refused(**value.model_dump()) for value in refused])
         return stored
+
+    async def _note_labels(self) -> None:
+        """Keep what the sources know of the labels of servers that are here, where it is new."""
+        read = self._puller.labels if self._puller is not None else {}
+        found = {
+            server: labels
+            for server, labels in {**self._sent_by.labels, **read}.items()
+            if self._ring.profile_of(server) is not None
+        }
+        if found != self._noted:
+            await asyncio.to_thread(self._write_labels, found)
+            self._noted = {server: dict(labels) for server, labels in found.items()}
+
+    def _write_labels(self, labels: Labels) -> None:
+        with self._store.session() as session:
+            save_host_labels(session, labels, self._args.service.max_servers)
 
     def _refused(self) -> int:
         with self._store.reading() as session:

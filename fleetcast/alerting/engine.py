@@ -26,6 +26,7 @@ from fleetcast.errors import NotFoundError
 from fleetcast.settings import AlertSettings
 from fleetcast.store.cycles import ALERTING, begin_cycle
 from fleetcast.store.engine import Store
+from fleetcast.store.host_labels import load_host_labels
 from fleetcast.store.leases import Lease, require_lease
 from fleetcast.store.tables import AlertTable, EscalationTable
 
@@ -65,6 +66,7 @@ class AlertEngine:
                 require_lease(session, lease)
             if not begin_cycle(session, ALERTING, now):
                 return AlertChanges(opened=[], resolved=[], escalated=[], updated=[])
+            self.fleet.learn(load_host_labels(session))
             return Cycle(session, self.settings, self.routing, self.fleet, now).run(risks, maintenance, correlator)
 
     def tick(self, now: datetime) -> list[AlertView]:

@@ -56,17 +56,30 @@ class FleetFile(BaseModel):
 
 
 class FleetMap:
-    """Labels and direct upstreams of servers, from rules and from edges (upstreams by server) of the dataset."""
+    """Labels and direct upstreams of servers.
+
+    From their source (`learn`), from rules, which go before it, and from edges (upstreams by server) of the dataset.
+    """
 
     def __init__(self, rules: Iterable[ServerRule] = (), edges: Mapping[str, Iterable[str]] | None = None) -> None:
         self._rules = [(re.compile(rule.match), rule) for rule in rules]
         self._edges = {server: frozenset(names) for server, names in (edges or {}).items()}
+        self._hosts: dict[str, dict[str, str]] = {}
         self._known: dict[str, tuple[dict[str, str], frozenset[str]]] = {}
 
     @classmethod
     def load(cls, path: Path | None, edges: Mapping[str, Iterable[str]] | None = None) -> FleetMap:
         """From a YAML file, where there is one. Raises `UsageError` with line and column of a mistake."""
         return cls(() if path is None else read_yaml(path).read(FleetFile).servers, edges)
+
+    def learn(self, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """The labels that servers have from their source; those that are attributes of every alert are left out."""
+        found = {
+            server: {name: value for name, value in of_server.items() if name not in BUILT_IN}
+            for server, of_server in labels.items()
+        }
+        if found != self._hosts:
+            self._hosts, self._known = found, {}
 
     def labels_of(self, server: str) -> dict[str, str]:
         """The labels of a server."""
@@ -83,7 +96,7 @@ class FleetMap:
         return found
 
     def _work_out(self, server: str) -> tuple[dict[str, str], frozenset[str]]:
-        labels: dict[str, str] = {}
+        labels = dict(self._hosts.get(server, {}))
         upstreams = set(self._edges.get(server, ()))
         for pattern, rule in self._rules:
             if pattern.fullmatch(server):

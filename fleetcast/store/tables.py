@@ -95,6 +95,15 @@ class MarkTable(Base):
     at: Mapped[int] = mapped_column(BigInteger)
 
 
+class HostLabelsTable(Base):
+    """Labels of servers that their source gives, by their names."""
+
+    __tablename__ = "host_labels"
+
+    server: Mapped[str] = mapped_column(primary_key=True)
+    labels: Mapped[dict[str, str]] = mapped_column(JSON)
+
+
 class QuarantineTable(Base):
     """Values that were refused, and why; `row` counts from 0 in the request."""
 

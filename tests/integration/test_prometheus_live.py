@@ -116,7 +116,8 @@ def test_every_metric_of_a_scraped_node_exporter_arrives(tmp_path: Path) -> None
         config = f"""
 global: {{scrape_interval: 1s}}
 scrape_configs:
-  - {{job_name: node, static_configs: [{{targets: ["127.0.0.1:{exporter}"]}}]}}
+  - job_name: node
+    static_configs: [{{targets: ["127.0.0.1:{exporter}"], labels: {{team: shop, rack: r7}}}}]
 """
         with prometheus(tmp_path, config) as source:
             begun = time.time()
@@ -136,6 +137,7 @@ scrape_configs:
     assert found == expected
     assert found >= {"cpu_utilization", "cpu_iowait", "memory_used", "network_receive_bytes", "tcp_close_wait"}
     assert row["server"] == "127.0.0.1"
+    assert pull.labels == {"127.0.0.1": {"team": "shop"}}
     used = 1 - said["node_memory_MemAvailable_bytes"] / said["node_memory_MemTotal_bytes"]
     assert row["memory_used"] == pytest.approx(used, abs=0.05)
     assert row["uptime_seconds"] == pytest.approx(cell + 300 - said["node_boot_time_seconds"], abs=2)

@@ -17,15 +17,19 @@ import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetcast.alerting.engine import AlertEngine
+from fleetcast.alerting.fleet import FleetMap, ServerRule
+from fleetcast.alerting.routing import Routing
 from fleetcast.clock import ClockSpec
 from fleetcast.contract.vocabulary import STEPS_PER_DAY
 from fleetcast.errors import ContractError
-from fleetcast.settings import PrometheusSettings
+from fleetcast.settings import AlertSettings, PrometheusSettings
 from fleetcast.sources.prometheus.raw import RAW, cells_of
 from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.sources.prometheus.rollup import roll_up_raw
 from fleetcast.sources.prometheus.write import decode_write, messages
 from fleetcast.store.engine import open_store
+from fleetcast.store.host_labels import load_host_labels, save_host_labels
 from fleetcast.store.keys import create_key
 from fleetcast.store.quarantine import list_refused
 from serve_app.arguments import AppArgs
@@ -34,6 +38,7 @@ from serve_app.history import History
 from serve_app.ingress import make_app
 from serve_app.services import Services
 from tests.prometheus import busy, free_port, host_lines, memory, node_exporter, prometheus
+from tests.unit.test_alerting import risk
 
 START = int(datetime(2026, 1, 12, 8, tzinfo=UTC).timestamp())
 MOST = 10**7
@@ -262,6 +267,34 @@ def test_hosts_for_which_there_is_no_room_are_named_in_the_quarantine(tmp_path: 
         (refused,) = list_refused(session, None, None, 10)
     assert "three" in str(refused.refused.value)
     assert "at most 2 servers" in refused.refused.rule
+
+
+def test_alerts_are_joined_and_routed_by_the_labels_that_hosts_are_sent_with(tmp_path: Path) -> None:
+    given = args(tmp_path, START + 400)
+
+    async def scene() -> None:
+        history = History(given, "UTC", 100)
+        for name in ("web1", "web2", "web3"):
+            labels = f'team="shop",cell="{"b" if name == "web3" else "a"}",level="P4",'
+            lines = [line.replace("{", "{" + labels, 1) for line in host_lines(f"{name}:9100", START, START + 300)]
+            await history.receive(decode_write(body(lines), MOST, MOST))
+        await history._receiver.roll()
+        history._receiver._loop.cancel()
+
+    asyncio.run(scene())
+    store = open_store(given.database)
+    engine = AlertEngine(store, AlertSettings(open_after_cycles=1), Routing.default())
+    now = datetime.fromtimestamp(START + 400, UTC)
+    engine.observe([risk("P1", name) for name in ("web1", "web2", "web3")], now)
+    first, third = sorted(engine.live(), key=lambda alert: alert.server)
+    assert (first.server, first.labels, third.server) == ("web1", {"team": "shop", "cell": "a"}, "web3")
+    with store.session() as session:
+        save_host_labels(session, {"web1": {"team": "shop", "cell": "c"}}, most=2)
+        assert load_host_labels(session) == {"web1": {"team": "shop", "cell": "c"}}
+    named = FleetMap([ServerRule(match="web1", labels={"cell": "z"})])
+    named.learn({"web1": {"team": "shop", "cell": "c", "depends_on": "db1, db2"}})
+    assert named.labels_of("web1")["cell"] == "z", "what people write down goes before what a source says"
+    assert named.upstreams_of("web1") == {"db1", "db2"}
 
 
 class Local:

@@ -468,16 +468,6 @@ def test_a_silence_holds_an_alert_back_until_it_ends(watch: Watch) -> None:
     assert {n.alert_id for n in watch.received()} == {alerts["web1"].id, alerts["web2"].id}
 
 
-def test_a_silence_holds_the_ladder_at_once(watch: Watch) -> None:
-    watch.see(risk("P1"))
-    watch.see(risk("P1"))
-    at = watch.now + timedelta(minutes=14)
-    silence = watch.engine.silence(['server="web1"'], (at, at + timedelta(hours=1)), "ann", "disk swap", at)
-    assert watch.engine.tick(at + timedelta(minutes=1)) == [], "no cycle has seen the silence yet"
-    watch.engine.end_silence(silence.id, "ann", at + timedelta(minutes=2))
-    assert [alert.server for alert in watch.engine.tick(at + timedelta(minutes=2))] == ["web1"]
-
-
 def test_a_muted_route_tells_when_its_time_comes_if_the_alert_is_still_open(store: Store) -> None:
     routing = Routing.parse(
         "receivers: {log: {channel: log, to: log}}\n"

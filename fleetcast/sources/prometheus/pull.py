@@ -35,7 +35,7 @@ class Pull:
     def __init__(self, client: PrometheusClient, settings: PrometheusSettings) -> None:
         """Raises `UsageError` for a metric that the contract does not have or a rule that is none."""
         self.client, self._settings = client, settings
-        self._relabeller = Relabeller(settings.relabel)
+        self._relabeller = Relabeller(settings.relabel, settings.keep_labels)
         self.queries = queries(settings)
         self._servers = 1
 
@@ -43,6 +43,11 @@ class Pull:
     def chunk_steps(self) -> int:
         """How many steps to ask for at once: fewer, the more servers the last answer had."""
         return max(1, min(self._settings.chunk_steps, MOST_CELLS // self._servers))
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, str]]:
+        """The labels that alerts carry of the servers read so far."""
+        return self._relabeller.labels
 
     def read(self, first: int, last: int) -> pa.Table:
         """Samples of the cells from `first` to `last` (Unix seconds on the grid, both included).

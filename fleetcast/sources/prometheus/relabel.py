@@ -11,6 +11,7 @@ from fleetcast.errors import UsageError
 from fleetcast.settings import RelabelRule
 
 SERVER, PROFILE = "server", "profile"
+LONGEST_LABEL = 500  # a longer value is not kept
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -23,12 +24,16 @@ class Host:
 
 
 class Relabeller:
-    """Rules, compiled once; hosts are remembered."""
+    """Rules, compiled once; hosts are remembered.
 
-    def __init__(self, rules: Sequence[RelabelRule]) -> None:
+    `labels` has what was kept of each server's labels: those named in `keep`, as the rules left them.
+    """
+
+    def __init__(self, rules: Sequence[RelabelRule], keep: Sequence[str] = ()) -> None:
         """Raises `UsageError` for a rule that is none."""
-        self._rules = [(rule, _compiled(rule)) for rule in rules]
+        self._rules, self._keep = [(rule, _compiled(rule)) for rule in rules], keep
         self._known: dict[frozenset[tuple[str, str]], Host | None] = {}
+        self.labels: dict[str, dict[str, str]] = {}
 
     def host(self, labels: Mapping[str, str]) -> Host | None:
         """The host that the labels name; None when a rule drops it or no name comes out.
@@ -53,6 +58,9 @@ class Relabeller:
             elif match is not None:
                 found[rule.target_label] = match.expand(_REFERENCE.sub(_python_reference, rule.replacement))
         server = found.get(SERVER, "")
+        kept = {name: found[name] for name in self._keep if 0 < len(found.get(name, "")) <= LONGEST_LABEL}
+        if server and kept:
+            self.labels[server] = self.labels.get(server, {}) | kept
         return Host(server, found.get(PROFILE) or profile_from_host(server)) if server else None
 
 
