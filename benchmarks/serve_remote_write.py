@@ -1,11 +1,12 @@
 """Raw samples a second that the service takes by Prometheus' remote write, durable, on two cores, and the roll-up.
 
 `python -m benchmarks.serve_remote_write [--quick]`: 3,000 hosts of 8 cores, 72 series of node_exporter each that become
-metrics, scraped every 15 s, 2,000 samples a request. Ours is the service's own ingress and history on Ray Serve; the
-peer is Debian's Prometheus as a remote-write receiver, which gets the same requests. Clients post from threads of one
-process that shares the cores. The samples are counted in both databases afterwards. `needed` is what such a fleet
-sends a second; `roll_up_s` how long the step of all hosts takes once it is over, and `reload_s` how long a history that
-was killed takes until it has its open samples again, both of one process.
+metrics, scraped every 15 s, 2,000 samples a request, two steps of them: the first is rolled up while the second comes.
+Ours is the service's own ingress and history on Ray Serve; the peer is Debian's Prometheus as a remote-write receiver,
+which gets the same requests and does not promise that they are on the disk. Clients post from threads of one process
+that shares the cores. The samples are counted on both sides. `needed` is what such a fleet sends a second; `roll_up_s`
+is how long the second step of all hosts takes once it is over, and `reload_s` how long a history that was killed takes
+until it has its open samples again, both of one process.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from fleetcast.store.engine import open_store
 from fleetcast.store.keys import create_key
 from fleetcast.store.raw import load_raw
 
-BEGIN = datetime(2026, 1, 12, 10, 0, tzinfo=UTC)  # of the step that the samples lie in
-NOW, OVER = BEGIN + timedelta(seconds=290), BEGIN + timedelta(seconds=321)
+BEGIN = datetime(2026, 1, 12, 10, 0, tzinfo=UTC)  # of the two steps that the samples lie in
+NOW, OVER = BEGIN + timedelta(seconds=590), BEGIN + timedelta(seconds=621)
 SCRAPE_S, ROOM, CORES = 15, 2000, 8
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 MODES = ("idle", "user", "nice", "system", "irq", "softirq", "iowait")
@@ -55,15 +56,16 @@ class Load:
 
 def main() -> None:
     quick = is_quick(__doc__)
-    load = Load(10, 2, 1) if quick else Load(3000, 5, 3)
+    load = Load(10, 10, 4) if quick else Load(3000, 10, 4)
     prepare_environment(RaySettings(auth_mode="disabled"))
+    sent = load.hosts * len(series_of(0, 0)) * load.scrapes * load.rounds
     with tempfile.TemporaryDirectory(prefix="fleetcast-remote-write-") as folder:
         database = f"sqlite:///{folder}/fleetcast.db"
         with our_service(database) as side:
-            ours = measured(side, "/api/v1/write", load)
+            ours = measured(side, load, sent // 2)  # of the first step the last sample of each series may be left
         reload_s, roll_up_s = rolled(database, load)
         with prometheus(Path(folder)) as side:
-            peer = measured(side, "/api/v1/write", load)
+            peer = measured(side, load, sent)
     best, of_peer, needed = (
         statistics.median(ours),
         statistics.median(peer),
@@ -75,14 +77,14 @@ def main() -> None:
         "peer": of_peer,
         "peer_name": "Debian's Prometheus as a remote-write receiver",
         "ratio": best / of_peer,
-        "unit": "samples/s acknowledged and durable",
+        "unit": "samples/s acknowledged",
         "limit": {"ours": {"at_least": needed}},
         "threads": CLIENTS,
         "rounds": load.rounds,
         "spread": {"ours": [min(ours), max(ours)], "peer": [min(peer), max(peer)]},
         "needed": needed,
         "hosts": load.hosts,
-        "samples": load.hosts * len(series_of(0, 0)) * load.scrapes * load.rounds,
+        "samples": sent,
         "roll_up_s": roll_up_s,
         "reload_s": reload_s,
     }
@@ -131,23 +133,25 @@ def packed(request: Any) -> bytes:
     return bytes(pa.compress(request.SerializeToString(), codec="snappy", asbytes=True))
 
 
-def measured(side: Side, path: str, load: Load) -> list[float]:
-    """Samples a second of each round; scrapes follow each other, as a series' samples must."""
+def measured(side: Side, load: Load, least: int) -> list[float]:
+    """Samples a second of each round; scrapes follow each other, as a series' samples must.
+
+    Ends the program when fewer than `least` samples are there afterwards.
+    """
     rates = []
     for number in range(load.rounds):
         scrapes = [list(requests(load, number * load.scrapes + one)) for one in range(load.scrapes)]
         started = time.perf_counter()
         for bodies in scrapes:
-            post(side, path, bodies)
+            post(side, bodies)
         rates.append(load.scrapes * load.hosts * len(series_of(0, 0)) / (time.perf_counter() - started))
-    posted = load.rounds * load.scrapes * load.hosts * len(series_of(0, 0))
     held = side.count()
-    if held != posted:
-        raise SystemExit(f"{posted} samples were acknowledged, {held} are there")
+    if held < least:
+        raise SystemExit(f"{least} samples at least should be there, {held} are")
     return rates
 
 
-def post(side: Side, path: str, bodies: list[bytes]) -> None:
+def post(side: Side, bodies: list[bytes]) -> None:
     """Post all bodies from several threads."""
     waiting, lock, failures = iter(bodies), threading.Lock(), list[Exception]()
 
@@ -161,7 +165,7 @@ def post(side: Side, path: str, bodies: list[bytes]) -> None:
                 if body is None:
                     return
                 try:
-                    client.post(path, content=body).raise_for_status()
+                    client.post("/api/v1/write", content=body).raise_for_status()
                 except httpx.HTTPError as error:
                     failures.append(error)
 
@@ -224,7 +228,7 @@ def rolled(database: str, load: Load) -> tuple[float, float]:
         return loaded - begun, time.perf_counter() - loaded
 
     found = asyncio.run(scene())
-    if rows != load.hosts:
+    if rows < load.hosts:
         raise SystemExit(f"{rows} hosts were rolled up, {load.hosts} were sent")
     return found
 

@@ -148,8 +148,7 @@ class FleetCycle:
         try:
             now, correlator = self._clock.now(), _correlator(fleet, risks)
             opened = await self._alerts.observe.remote(risks, now, maintenance, lease, correlator)
-            if opened:
-                await self._remediation.propose.remote(opened, profiles)
+            await self._remediation.propose.remote(opened, profiles)
         except LeaseLostError:
             raise
         except Exception as error:

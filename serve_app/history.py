@@ -25,6 +25,7 @@ from fleetcast.store.samples import newest_timestamp, read_samples
 from fleetcast.windows.arrays import FleetArrays
 from serve_app.arguments import AppArgs
 from serve_app.commits import Commits, Stored, no_room
+from serve_app.completion import completed
 from serve_app.intake import Checked, moment_of
 from serve_app.puller import Puller
 from serve_app.receiver import Receiver
@@ -82,7 +83,7 @@ class History:
             self._sent_by,
             timedelta(hours=args.service.retention_hours),
             args.service.max_servers,
-            self._take,
+            self._take_sent,
         )
         self._puller = self._started_puller()
 
@@ -159,21 +160,25 @@ class History:
             await asyncio.to_thread(self._quarantine, sender, [Refused(**value.model_dump()) for value in refused])
         return stored
 
+    async def _take_sent(self, checked: Checked, sender: str) -> Stored:
+        """The same for rows of which a part may have come before."""
+        return await self._take(replace(checked, table=completed(checked.table, self._ring)), sender)
+
     async def _note_labels(self) -> None:
-        """Keep what the sources know of the labels of servers that are here, where it is new."""
-        read = self._puller.labels if self._puller is not None else {}
-        found = {
+        """Keep what the sources tell of the labels of servers that are here, where it is new."""
+        seen = self._sent_by.taken_labels() | (self._puller.taken_labels() if self._puller is not None else {})
+        new = {
             server: labels
-            for server, labels in {**self._sent_by.labels, **read}.items()
-            if self._ring.profile_of(server) is not None
+            for server, labels in seen.items()
+            if self._noted.get(server) != labels and self._ring.profile_of(server) is not None
         }
-        if found != self._noted:
-            await asyncio.to_thread(self._write_labels, found)
-            self._noted = {server: dict(labels) for server, labels in found.items()}
+        if new:
+            await asyncio.to_thread(self._write_labels, new)
+            self._noted |= new
 
     def _write_labels(self, labels: Labels) -> None:
         with self._store.session() as session:
-            save_host_labels(session, labels, self._args.service.max_servers)
+            save_host_labels(session, labels, set(self._ring.servers))
 
     def _refused(self) -> int:
         with self._store.reading() as session:

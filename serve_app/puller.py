@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -57,10 +57,9 @@ class Puller:
         read = None if self._read is None else moment_of(self._read)
         return SourceInfo(name=self._client.name, read=read, error=self._error)
 
-    @property
-    def labels(self) -> Mapping[str, Mapping[str, str]]:
-        """The labels that alerts carry of the servers read so far."""
-        return self._pull.labels
+    def taken_labels(self) -> dict[str, dict[str, str]]:
+        """The labels that alerts carry, of the servers read since the last call."""
+        return self._pull.taken_labels()
 
     async def step(self) -> bool:
         """Read the next span; False when there is nothing to read yet. Raises `SourceError` and `StoreError`."""

@@ -37,6 +37,7 @@ logger = logging.getLogger("ray.serve")
 NAME = "remote write"
 EVERY_S = 2.0
 GRACE_S = 20
+QUIET_S = 120  # while more may come of a step: a backlog's series are sent side by side, not all at the same pace
 FORGOTTEN = timedelta(hours=2)
 TOLD = 100  # hosts without room that are named at a time
 _OPEN = b"open"
@@ -47,9 +48,10 @@ Take = Callable[[Checked, str], Awaitable[object]]
 class Receiver:
     """Keeps raw samples until their cells are final; what it keeps is in the database too.
 
-    A cell is rolled up `GRACE_S` after its end, and again when samples of it come later. Of what has become final, two
-    steps and the sample before them stay, so that the next step has something to count from. A restart goes on with
-    the raw samples of the database, as if nothing had happened.
+    A cell is rolled up `GRACE_S` after its end, and again when samples of it come later: with all of it that came while
+    no `QUIET_S` passed without any. Of what has become final, two steps and the sample before them stay, so that the
+    next step has something to count from. A restart goes on with the raw samples of the database, as if nothing had
+    happened.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Receiver:
         self._raw = RAW.empty_table()
         self._fresh: list[pa.Table] = []
         self._open: set[Cell] = set()
+        self._heard: dict[Cell, float] = {}  # of cells that more may come of: when the last came
         self._changing = asyncio.Lock()
         self._waiting: list[tuple[pa.Table, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -87,23 +90,27 @@ class Receiver:
             self._writer = asyncio.get_running_loop().create_task(self._write())
         await done
 
+    def _note(self, cells: set[Cell]) -> None:
+        self._open |= cells
+        self._heard.update(dict.fromkeys(cells, self._clock.now().timestamp()))
+
     def _admitted(self, raw: pa.Table) -> pa.Table:
         """The samples of hosts that are known or find room."""
         new = [host for host in hosts_of(raw) if host not in self._hosts]
         room = max(0, self._most_hosts - len(self._hosts))
         self._hosts.update(new[:room])
-        self._refused.update(new[room : room + TOLD - len(self._refused)])
+        self._refused.update(new[room : room + TOLD])
         return without_hosts(raw, set(new[room:])) if new[room:] else raw
 
     async def _tell_refused(self) -> None:
         """Hosts for which there was no room since the last time, into the quarantine."""
-        told, self._refused = sorted(self._refused), set()
-        rule = no_room(self._most_hosts)
+        told, rule = sorted(self._refused)[:TOLD], no_room(self._most_hosts)
         entries = [
             QuarantinedValue(row=row, server=None, timestamp=None, column="server", value=host[:MAX_NAME], rule=rule)
             for row, host in enumerate(told)
         ]
         await self._take(Checked(nothing_rolled(), np.arange(0), entries), NAME)
+        self._refused.clear()
 
     async def _write(self) -> None:
         """Store what waits, those that wait at the same time together; in a task of its own, as a sender may leave."""
@@ -119,15 +126,13 @@ class Receiver:
                             done.set_exception(error)
                     continue
                 self._fresh.append(whole)
-                self._open |= cells_of(whole)
+                self._note(cells_of(whole))
             for _, done in group:
                 if not done.done():
                     done.set_result(None)
 
     async def roll(self) -> int:
         """Roll up the cells that are over; returns how many rows came of it."""
-        if self._refused:
-            await self._tell_refused()
         now = int(self._clock.now().timestamp())
         due = {cell for cell in self._open if cell[1] + STEP_SECONDS + GRACE_S <= now}
         if not due:
@@ -142,7 +147,10 @@ class Receiver:
             raw = self._all()
             kept = await asyncio.to_thread(self._trimmed, raw, now)
             await asyncio.to_thread(self._checkpoint, kept)
-            self._raw, self._fresh, self._hosts = kept, [], set(hosts_of(kept))
+            waiting = [host for one, _ in self._waiting for host in hosts_of(one)]
+            self._raw, self._fresh, self._hosts = kept, [], {*hosts_of(kept), *waiting}
+        if self._refused:
+            await self._tell_refused()
         return int(checked.table.num_rows)
 
     async def _run(self) -> None:
@@ -169,9 +177,10 @@ class Receiver:
         return against_contract(table, np.arange(table.num_rows), [])
 
     def _trimmed(self, raw: pa.Table, now: int) -> pa.Table:
-        """What a later step can read (`still_needed`)."""
+        """What a later step can read (`still_needed`), and what more may come of."""
+        self._heard = {cell: at for cell, at in self._heard.items() if at > now - QUIET_S}
         opened = dict[str, int]()
-        for host, cell in self._open:
+        for host, cell in (*self._open, *self._heard):
             opened[host] = min(opened.get(host, cell), cell)
         return of_samples(raw, still_needed(raw, opened, now - int(FORGOTTEN.total_seconds())))
 
@@ -183,9 +192,9 @@ class Receiver:
     def _load(self) -> None:
         with self._store.reading() as session:
             for found in load_raw(session):
-                table = joined([found]).replace_schema_metadata(found.schema.metadata)
-                noted = (table.schema.metadata or {}).get(_OPEN)
-                cells = cells_of(table) if noted is None else {(host, cell) for host, cell in json.loads(noted)}
-                self._open |= cells
-                self._fresh.append(table.replace_schema_metadata(None))
+                table, noted = joined([found]), (found.schema.metadata or {}).get(_OPEN)
+                self._note(cells_of(table))
+                if noted is not None:
+                    self._open = {(host, cell) for host, cell in json.loads(noted)}
+                self._fresh.append(table)
                 self._hosts.update(hosts_of(table))

@@ -164,16 +164,18 @@ class RemediationEngine:
 def _subject(session: Session, alert: AlertTable, holdout_share: float) -> Subject:
     """The alert's server and those of its incident with the same trouble; dependants are helped by helping it.
 
-    Of these others the ones that are never acted on are left out. Level and score are the worst of all that are acted
-    on: who may approve, and what is done, depends on them.
+    Of these others the ones that are never acted on are left out, and those whose risk has passed by now. Level and
+    score are the worst of all that are acted on: who may approve, and what is done, depends on them.
     """
     same = (AlertTable.profile == alert.profile, AlertTable.metric == alert.metric, AlertTable.server != alert.server)
-    others = select(AlertTable).where(AlertTable.parent_id == alert.id, AlertTable.state.in_(LIVE), *same)
+    now_at_level = (AlertTable.state.in_(LIVE), AlertTable.cycles_below == 0)
+    others = select(AlertTable).where(AlertTable.parent_id == alert.id, *now_at_level, *same)
     found = session.scalars(others.order_by(AlertTable.server))
     acted = [alert, *(one for one in found if not is_held_out(one.server, holdout_share))]
-    level = cast("AlertLevel", min(one.level for one in acted))  # P1 is the most urgent
+    worst = [one for one in acted if one.cycles_below == 0] or [alert]
+    level = cast("AlertLevel", min(one.level for one in worst))  # P1 is the most urgent
     servers = tuple(dict.fromkeys(one.server for one in acted))
-    return Subject(alert.id, servers, alert.profile, alert.metric, level, max(one.score for one in acted))
+    return Subject(alert.id, servers, alert.profile, alert.metric, level, max(one.score for one in worst))
 
 
 def _in_force(session: Session, alert: AlertTable, subject: Subject, by: str, now: datetime) -> PlanTable | None:

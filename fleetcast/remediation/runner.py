@@ -137,7 +137,7 @@ class Runner:
     def _verdict(self, plan_id: int) -> Verdict:
         with self.store.reading() as session:
             row = read_plan(session, plan_id)
-            return verdict(session, checked_content(row), row.verify_by, self._probe, self.clock.now())
+            return verdict(session, checked_content(row), row, self._probe, self.clock.now())
 
     def _rehearse(self, plan_id: int, content: PlanContent) -> None:
         """What has to be asked of others before a plan starts. Raises `ConflictError`."""

@@ -14,6 +14,7 @@ from fleetcast.remediation.checks import Answers, IncidentLive, NoMaintenance, R
 from fleetcast.remediation.plan import PlanContent
 from fleetcast.store.maintenance import load_maintenance
 from fleetcast.store.tables import AlertTable
+from fleetcast.store.tables_remediation import PlanTable
 
 Probe = Callable[[Answers], str | None]
 """What is wrong with the answer that a check asks for; None when it is as it should be."""
@@ -52,13 +53,13 @@ def wrong_answer(checks: Iterable[object], probe: Probe) -> str | None:
     return None
 
 
-def verdict(session: Session, content: PlanContent, verify_by: datetime | None, probe: Probe, now: datetime) -> Verdict:
-    """How the post-checks stand at `now`."""
+def verdict(session: Session, content: PlanContent, plan: PlanTable, probe: Probe, now: datetime) -> Verdict:
+    """How the post-checks of a plan that was carried out stand at `now`."""
     for check in content.post_checks:
         if isinstance(check, RiskFalls):
             below = check.below or content.level
-            if not all(_has_fallen(alert, below) for alert in _treated(session, content)):
-                late = verify_by is None or now >= verify_by
+            if not all(_has_fallen(alert, below, plan.executed_at) for alert in _treated(session, content)):
+                late = plan.verify_by is None or now >= plan.verify_by
                 return Verdict(not late, False, f"the post-check '{in_words(check)}' failed")
     wrong = wrong_answer(content.post_checks, probe)
     return Verdict(False, wrong is None, wrong or "")
@@ -71,6 +72,10 @@ def _treated(session: Session, content: PlanContent) -> Sequence[AlertTable]:
     return session.scalars(select(AlertTable).where(incident, *same)).all()
 
 
-def _has_fallen(alert: AlertTable, below: str) -> bool:
-    """Whether an alert is over, or less urgent than a level; at no level any more, it keeps its last until it ends."""
-    return alert.state in OVER or alert.level > below or alert.cycles_below > 0
+def _has_fallen(alert: AlertTable, below: str, since: datetime | None) -> bool:
+    """Whether an alert is over, or has been seen less urgent than a level since a time.
+
+    At no level any more, it keeps its last until it ends.
+    """
+    seen = since is None or alert.seen_at > since
+    return alert.state in OVER or (seen and (alert.level > below or alert.cycles_below > 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -17,15 +17,13 @@ def load_host_labels(session: Session) -> dict[str, dict[str, str]]:
     return {row.server: row.labels for row in session.scalars(select(HostLabelsTable))}
 
 
-def save_host_labels(session: Session, labels: Labels, most: int) -> None:
-    """Put these labels in the place of what their servers had.
-
-    When there are more than `most` servers then, those that are not among `labels` are forgotten.
-    """
+def save_host_labels(session: Session, labels: Labels, here: Container[str]) -> None:
+    """Put these labels in the place of what their servers had; servers that are not `here` any more are forgotten."""
     known = load_host_labels(session)
     for server, found in labels.items():
-        if known.get(server) != found:
-            session.merge(HostLabelsTable(server=server, labels=dict(found)))
-    gone = sorted(known.keys() - labels.keys())
-    if gone and len(known.keys() | labels.keys()) > most:
-        session.execute(delete(HostLabelsTable).where(HostLabelsTable.server.in_(gone)))
+        if known.get(server, {}) != found:
+            known[server] = dict(found)
+            session.merge(HostLabelsTable(server=server, labels=known[server]))
+    gone = [server for server, found in known.items() if not found or server not in here]
+    for server in gone:
+        session.execute(delete(HostLabelsTable).where(HostLabelsTable.server == server))

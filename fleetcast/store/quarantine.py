@@ -36,10 +36,17 @@ def add_refused(session: Session, at: datetime, sender: str, refused: Sequence[R
     """Keep refused values; of all that there are the newest `most` stay."""
     if not refused:
         return
-    kept = refused[-most:]
-    session.execute(insert(QuarantineTable), [{"at": at, "sender": sender, **entry._asdict()} for entry in kept])
+    rows = [{name: _printable(value) for name, value in entry._asdict().items()} for entry in refused[-most:]]
+    session.execute(insert(QuarantineTable), [{"at": at, "sender": sender, **row} for row in rows])
     newest = session.scalar(select(func.max(QuarantineTable.id))) or 0
     session.execute(delete(QuarantineTable).where(QuarantineTable.id <= newest - most))
+
+
+def _printable(value: object) -> object:
+    """Text without control characters, which a database may refuse (PostgreSQL does NUL)."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return value.encode("unicode_escape").decode("ascii")
 
 
 def list_refused(

@@ -49,6 +49,7 @@ async def whoami(caller: AnyKey) -> WhoAmI:
 async def status(caller: Reader, needed: Needed) -> Status:
     """How the service is: readiness and why not, model, clock, last cycle, samples."""
     watcher: WatcherStatus = await ask(needed.watcher.status.remote())
+    now = needed.clock.now()  # what the watcher says is of now
     history: HistoryInfo = await ask(needed.history.info.remote())
     clock = needed.args.clock
     scenario = watcher.scenario
@@ -59,7 +60,7 @@ async def status(caller: Reader, needed: Needed) -> Status:
         contract_version=VERSION,
         model=watcher.model,
         model_refused=watcher.refused,
-        clock=ClockInfo(now=needed.clock.now(), simulated=clock.origin is not None, speed=clock.speed),
+        clock=ClockInfo(now=now, simulated=clock.origin is not None, speed=clock.speed),
         cycle=watcher.cycle,
         servers=history.servers,
         newest_sample=history.newest,

@@ -137,7 +137,8 @@ scrape_configs:
     assert found == expected
     assert found >= {"cpu_utilization", "cpu_iowait", "memory_used", "network_receive_bytes", "tcp_close_wait"}
     assert row["server"] == "127.0.0.1"
-    assert pull.labels == {"127.0.0.1": {"team": "shop"}}
+    assert pull.taken_labels() == {"127.0.0.1": {"team": "shop"}}
+    assert pull.taken_labels() == {}
     used = 1 - said["node_memory_MemAvailable_bytes"] / said["node_memory_MemTotal_bytes"]
     assert row["memory_used"] == pytest.approx(used, abs=0.05)
     assert row["uptime_seconds"] == pytest.approx(cell + 300 - said["node_boot_time_seconds"], abs=2)

@@ -18,7 +18,7 @@ from fleetcast.settings import PrometheusSettings, RelabelRule
 from fleetcast.sources.prometheus.client import PrometheusClient
 from fleetcast.sources.prometheus.history import import_prometheus
 from fleetcast.sources.prometheus.pull import Pull
-from fleetcast.sources.prometheus.relabel import Relabeller
+from fleetcast.sources.prometheus.relabel import LONGEST_LABEL, Relabeller
 from tests.prometheus import Prometheus, busy, free_port, host_lines, memory, prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,16 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 def of_server(table: pa.Table, server: str) -> dict[int, dict[str, object]]:
     return {int(row["timestamp"].timestamp()): row for row in table.to_pylist() if row["server"] == server}
+
+
+def test_labels_of_a_host_are_told_as_they_are_now() -> None:
+    rules = Relabeller(PrometheusSettings().relabel, ["cell", "team"])
+    for labels in ({"cell": "a", "team": "x"}, {"cell": "b"}, {"cell": "a", "team": "x"}, {}):
+        assert rules.host({"instance": "web1:9100", "job": "node", **labels}) is not None
+        assert rules.taken_labels() == {"web1": labels}
+    assert rules.taken_labels() == {}
+    rules.host({"instance": "web1:9100", "cell": "x" * (LONGEST_LABEL + 1)})
+    assert rules.taken_labels() == {"web1": {}}
 
 
 def test_a_week_is_imported_by_the_command_and_is_the_truth(week: Prometheus, tmp_path: Path) -> None:

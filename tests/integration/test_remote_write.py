@@ -162,6 +162,9 @@ def test_a_backlog_fills_the_steps_that_were_missed_of_every_host(tmp_path: Path
             await history._receiver.roll()
         assert await cpu_of(history, "late") == pytest.approx(before, abs=1e-6)
         assert await cpu_of(history, "ppweb0001") == before
+        history._receiver._clock = args(tmp_path, START + 4100).clock.build()
+        await history.receive(decode_write(body(between(web, START + 3600, START + 3601)), MOST, MOST))
+        await history._receiver.roll()
         assert history._receiver._raw.num_rows < 2 * len(web) / 4, "what is final is let go"
         history._receiver._loop.cancel()
 
@@ -232,6 +235,72 @@ def test_a_backlog_that_comes_while_others_are_rolled_up_is_rolled_up_too(tmp_pa
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("later", [0, 3600])
+def test_a_backlog_whose_series_come_one_after_the_other_gives_whole_steps(tmp_path: Path, later: int) -> None:
+    """As the shards of Prometheus' queue send it: memory after processors, which have been rolled up before."""
+    lines = list(host_lines("web:9100", START, START + 3600))
+    parts = [[line for line in lines if ("cpu" in line) == first] for first in (True, False)]
+
+    async def scene() -> dict[str, Any]:
+        for number, part in enumerate(parts):
+            history = History(args(tmp_path, START + 7200 + number * later), "UTC", 100)
+            await history.receive(decode_write(body(part), MOST, MOST))
+            await history._receiver.roll()
+            history._receiver._loop.cancel()
+        found = await history.of_server("web", 24)
+        assert found is not None
+        return found.metrics
+
+    metrics = asyncio.run(scene())
+    for name in ("cpu_utilization", "memory_used"):
+        assert sum(value is not None for value in metrics[name]) == 13, name
+
+
+def halved(line: str) -> str:
+    series, value, second = line.rsplit(" ", 2)
+    return f"{series} {float(value) / 2} {second}"
+
+
+def test_a_backlog_whose_cores_come_one_after_the_other_gives_what_all_of_them_say(tmp_path: Path) -> None:
+    lines = [halved(line) if 'cpu="1"' in line else line for line in host_lines("web:9100", START, START + 3600)]
+    parts = [[line for line in lines if ('cpu="0"' in line) == first] for first in (True, False)]
+
+    async def scene(folder: Path, pieces: list[list[str]]) -> dict[int, float]:
+        history = History(args(folder, START + 7200), "UTC", 100)
+        for piece in pieces:
+            await history.receive(decode_write(body(piece), MOST, MOST))
+            await history._receiver.roll()
+        history._receiver._loop.cancel()
+        return await cpu_of(history, "web")
+
+    whole = asyncio.run(scene(tmp_path / "whole", [lines]))
+    assert len(whole) == 13
+    assert asyncio.run(scene(tmp_path / "parts", parts)) == pytest.approx(whole)
+
+
+def test_a_server_that_two_prometheus_send_is_one_server(tmp_path: Path) -> None:
+    async def scene() -> None:
+        history = History(args(tmp_path, START + 700), "UTC", 100)
+        for replica in ("a", "b"):
+            lines = [
+                line.replace("{", f'{{replica="{replica}",', 1) for line in host_lines("web:9100", START, START + 600)
+            ]
+            await history.receive(decode_write(body(lines), MOST, MOST))
+        await history._receiver.roll()
+        twice = await cpu_of(history, "web")
+        alone = History(args(tmp_path / "alone", START + 700), "UTC", 100)
+        await alone.receive(decode_write(body(host_lines("web:9100", START, START + 600)), MOST, MOST))
+        await alone._receiver.roll()
+        assert twice == pytest.approx(await cpu_of(alone, "web"))
+        assert len(history._ring) == 1
+        for one in (history, alone):
+            one._receiver._loop.cancel()
+
+    asyncio.run(scene())
+    with open_store(args(tmp_path, None).database).reading() as session:
+        assert list_refused(session, None, None, 10) == []
+
+
 def test_a_host_whose_name_nobody_could_ask_for_is_quarantined(tmp_path: Path) -> None:
     long = "x" * 300
 
@@ -289,8 +358,8 @@ def test_alerts_are_joined_and_routed_by_the_labels_that_hosts_are_sent_with(tmp
     first, third = sorted(engine.live(), key=lambda alert: alert.server)
     assert (first.server, first.labels, third.server) == ("web1", {"team": "shop", "cell": "a"}, "web3")
     with store.session() as session:
-        save_host_labels(session, {"web1": {"team": "shop", "cell": "c"}}, most=2)
-        assert load_host_labels(session) == {"web1": {"team": "shop", "cell": "c"}}
+        save_host_labels(session, {"web1": {"team": "shop", "cell": "c"}, "web2": {}}, here={"web1", "web2"})
+        assert load_host_labels(session) == {"web1": {"team": "shop", "cell": "c"}}, "web2 lost its, web3 is gone"
     named = FleetMap([ServerRule(match="web1", labels={"cell": "z"})])
     named.learn({"web1": {"team": "shop", "cell": "c", "depends_on": "db1, db2"}})
     assert named.labels_of("web1")["cell"] == "z", "what people write down goes before what a source says"

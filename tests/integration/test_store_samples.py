@@ -167,6 +167,14 @@ def test_old_spans_are_deleted_and_no_others(store: Store) -> None:
     assert min(second for _, second in found(store)) == 2 * BUCKET_SECONDS
 
 
+def test_a_refused_value_of_any_characters_is_kept_as_text(store: Store) -> None:
+    with store.session() as session:
+        add_refused(session, NOW, "key", [Refused(0, "a\0b", None, "server", "x\ny", "is printable")], 10)
+    with store.reading() as session:
+        (found,) = list_refused(session)
+    assert (found.refused.server, found.refused.value) == ("a\\x00b", "x\\ny")
+
+
 def test_an_error_in_a_transaction_leaves_nothing_behind(store: Store) -> None:
     def fails() -> None:
         with store.session() as session:

@@ -125,6 +125,11 @@ def test_the_worst_of_an_incident_says_what_is_done_and_by_whose_leave(desk: Des
     assert plan is not None
     assert (plan.approver_role, plan.servers) == ("director", ["db1", "db2"])
     assert plan.steps[-1].destructive
+    desk.resolve_after_cycles = 6
+    desk.alert("db2", "P4")
+    calmer = desk.engine.propose(head, AROUND, "ann")
+    assert calmer is not None
+    assert (calmer.approver_role, calmer.servers) == ("engineer", ["db1"])
     desk.settings = RemediationSettings.model_validate({"automatic": "always", "mode": "live", "holdout_share": 0})
     calm = desk.alert("ml1", "P3", 50.0)
     desk.alert("ml2", "P2", 80.0)

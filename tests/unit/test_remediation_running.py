@@ -104,6 +104,17 @@ def test_a_risk_that_is_gone_is_enough_too_however_long_the_alert_takes_to_end(d
     assert desk.engine.get(plan.id).status == "executed"
 
 
+def test_what_was_seen_before_the_plan_acted_is_no_success_of_it(desk: Desk) -> None:
+    desk.resolve_after_cycles = AlertSettings().resolve_after_cycles
+    plan = desk.approved()
+    desk.alert(level="P4")
+    desk.runner.execute(plan.id, "bob")
+    assert desk.runner.tend() == []
+    desk.clock.on(minutes=5)
+    desk.alert(level="P4")
+    assert desk.runner.tend() == [plan.id]
+
+
 def test_a_plan_has_helped_when_all_its_servers_are_better(desk: Desk) -> None:
     desk.fleet = FleetMap([ServerRule(match="db.*", labels={"cell": "a"})])
     head = desk.alert("db1")

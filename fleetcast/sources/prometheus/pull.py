@@ -44,10 +44,9 @@ class Pull:
         """How many steps to ask for at once: fewer, the more servers the last answer had."""
         return max(1, min(self._settings.chunk_steps, MOST_CELLS // self._servers))
 
-    @property
-    def labels(self) -> Mapping[str, Mapping[str, str]]:
-        """The labels that alerts carry of the servers read so far."""
-        return self._relabeller.labels
+    def taken_labels(self) -> dict[str, dict[str, str]]:
+        """The labels that alerts carry, of the servers read since the last call."""
+        return self._relabeller.taken_labels()
 
     def read(self, first: int, last: int) -> pa.Table:
         """Samples of the cells from `first` to `last` (Unix seconds on the grid, both included).

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fleetcast.contract.vocabulary import STEP_SECONDS
 
@@ -50,8 +49,9 @@ def _words_of(raw: pa.Table, name: str) -> pa.DictionaryArray:
 
 
 def hosts_of(raw: pa.Table) -> list[str]:
-    """The hosts that have samples, as they come."""
-    return list(pc.unique(raw["host"].cast(pa.string())).to_pylist()) if raw.num_rows else []
+    """The hosts that have samples."""
+    column = _words_of(raw, "host")
+    return list(column.dictionary.take(pa.array(np.unique(column.indices.to_numpy()))).to_pylist())
 
 
 def without_hosts(raw: pa.Table, hosts: Collection[str]) -> pa.Table:

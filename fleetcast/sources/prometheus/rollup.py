@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fleetcast.contract.schema import TIMESTAMP
 from fleetcast.contract.vocabulary import STEP_SECONDS
 from fleetcast.sources.prometheus import write
 from fleetcast.sources.prometheus.raw import STEP_MS, Coded
-from fleetcast.sources.prometheus.relabel import Relabeller
+from fleetcast.sources.prometheus.relabel import Host, Relabeller
 
 _WORDS = pa.array([], pa.string())
 _SERIES = ["host", "name", "part"]
@@ -27,8 +27,9 @@ def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Re
     """The cell [cell, cell + 300 s) of these hosts: server, profile, timestamp and metrics (NaN where unknown).
 
     Counters become their increase by the time between the last sample before the cell (up to a step older) and the
-    last in it; a smaller value than before is a counter that began again at 0. Gauges become their mean. `raw` is as
-    `raw.joined` makes it.
+    last in it; a smaller value than before is a counter that began again at 0. Gauges become their mean. A server that
+    is sent under several sets of labels (by two Prometheus, say) has the mean of each metric. `raw` is as `raw.joined`
+    makes it.
     """
     begin, coded = 1000 * cell, Coded.of(raw)
     coded = coded.take((coded.ms >= begin - STEP_MS) & (coded.ms < begin + STEP_MS) & coded.of_hosts(hosts))
@@ -39,23 +40,28 @@ def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Re
         return nothing_rolled()
     means = {str(name): found for name, found in _values(coded, begin).groupby(level="name", observed=True)}
     metrics = pd.DataFrame(_metrics(means, cell + STEP_SECONDS)).dropna(how="all")
-    nodes = _nodenames(coded)
-    rows = []
-    for host, values in zip(metrics.index.tolist(), metrics.to_numpy(), strict=True):
+    named = _named(metrics.index.tolist(), _nodenames(coded), relabeller)
+    metrics = metrics[[host is not None for host in named]]
+    profiles = {host.server: host.profile for host in named if host is not None}
+    servers = [host.server for host in named if host is not None]
+    metrics = metrics.groupby(np.array(servers, dtype=object), sort=True).mean()  # of several sets of labels
+    columns = {
+        "server": pa.array(metrics.index.tolist(), pa.string()),
+        "profile": pa.array([profiles[server] for server in metrics.index], pa.string()),
+        "timestamp": pa.array([cell] * len(metrics), pa.int64()).cast(TIMESTAMP),
+    }
+    return pa.table(columns | {name: pa.array(metrics[name].to_numpy(), pa.float64()) for name in metrics.columns})
+
+
+def _named(hosts: Sequence[str], nodes: Mapping[str, str], relabeller: Relabeller) -> list[Host | None]:
+    """What the rules make of each host's labels."""
+    found = []
+    for host in hosts:
         labels = json.loads(host)
         if host in nodes:
             labels.setdefault("nodename", nodes[host])
-        named = relabeller.host(labels)
-        if named is not None:
-            rows.append((named, values))
-    columns = {
-        "server": pa.array([named.server for named, _ in rows], pa.string()),
-        "profile": pa.array([named.profile for named, _ in rows], pa.string()),
-        "timestamp": pa.array([cell] * len(rows), pa.int64()).cast(TIMESTAMP),
-    }
-    for place, name in enumerate(metrics.columns):
-        columns[name] = pa.array([float(values[place]) for _, values in rows], pa.float64())
-    return pa.table(columns)
+        found.append(relabeller.host(labels))
+    return found
 
 
 def nothing_rolled() -> pa.Table:
