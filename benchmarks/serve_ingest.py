@@ -103,9 +103,9 @@ def main() -> None:
     load = Load(50, 2, 50, 1) if quick else Load(2000, 50, 2000, 3)
     prepare_environment(RaySettings(auth_mode="disabled"))
     with tempfile.TemporaryDirectory(prefix="fleetcast-ingest-") as folder:
-        with our_service(Path(folder)) as ours:
+        database = f"sqlite:///{folder}/fleetcast.db"
+        with our_service(database, NOW, stored) as ours:
             arrow, text = measured(ours, load)
-            database = f"sqlite:///{folder}/fleetcast.db"
             restart = restarted(database)
         with peer_service(Path(folder)) as peer:
             peer_arrow, peer_text = measured(peer, load)
@@ -198,24 +198,25 @@ def post(side: Side, bodies: list[bytes], kind: str) -> int:
 
 
 @contextmanager
-def our_service(folder: Path) -> Iterator[Side]:
+def our_service(database: str, now: datetime, count: Callable[[str], int]) -> Iterator[Side]:
+    """The service's ingress and history at a time that stands still; `count` counts what a database holds."""
     import ray  # noqa: PLC0415  # reads its authentication mode when it is imported
     from ray import serve  # noqa: PLC0415
 
     from serve_app.app import build_intake  # noqa: PLC0415
     from serve_app.arguments import AppArgs  # noqa: PLC0415
 
-    database, port = f"sqlite:///{folder}/fleetcast.db", free_port()
+    port = free_port()
     store = open_store(database)
     with store.session() as session:
         key = create_key(session, "bench", ["write"], datetime.now(UTC))
-    clock = ClockSpec(origin=NOW, anchor=time.time(), speed=1e-6)
+    clock = ClockSpec(origin=now, anchor=time.time(), speed=1e-6)
     args = AppArgs(bundle="", database=database, clock=clock, service=ServiceSettings(port=port, ingress_replicas=1))
     connect(RaySettings(num_cpus=2), log_to_driver=False)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 60})
         serve.run(build_intake(args, KEPT_STEPS, "UTC"), name="ingest", route_prefix="/")
-        yield Side(f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}, lambda: stored(database))
+        yield Side(f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}, lambda: count(database))
         serve.shutdown()
     finally:
         ray.shutdown()

@@ -28,14 +28,13 @@ import httpx
 import pyarrow as pa
 
 from benchmarks._report import finish, is_quick
-from benchmarks.serve_ingest import CLIENTS, KEPT_STEPS, Side, free_port, wait_for
+from benchmarks.serve_ingest import CLIENTS, Side, free_port, our_service, wait_for
 from fleetcast.clock import ClockSpec
-from fleetcast.runtime import connect, prepare_environment
-from fleetcast.settings import PrometheusSettings, RaySettings, ServiceSettings
+from fleetcast.runtime import prepare_environment
+from fleetcast.settings import PrometheusSettings, RaySettings
 from fleetcast.sources.prometheus import write
 from fleetcast.sources.prometheus.relabel import Relabeller
 from fleetcast.store.engine import open_store
-from fleetcast.store.keys import create_key
 from fleetcast.store.raw import load_raw
 
 BEGIN = datetime(2026, 1, 12, 10, 0, tzinfo=UTC)  # of the two steps that the samples lie in
@@ -61,7 +60,7 @@ def main() -> None:
     sent = load.hosts * len(series_of(0, 0)) * load.scrapes * load.rounds
     with tempfile.TemporaryDirectory(prefix="fleetcast-remote-write-") as folder:
         database = f"sqlite:///{folder}/fleetcast.db"
-        with our_service(database) as side:
+        with our_service(database, NOW, stored) as side:
             ours = measured(side, load, sent // 2)  # of the first step the last sample of each series may be left
         reload_s, roll_up_s = rolled(database, load)
         with prometheus(Path(folder)) as side:
@@ -176,30 +175,6 @@ def post(side: Side, bodies: list[bytes]) -> None:
         thread.join()
     if failures:
         raise SystemExit(f"{len(failures)} requests were not taken: {failures[0]}")
-
-
-@contextmanager
-def our_service(database: str) -> Iterator[Side]:
-    import ray  # noqa: PLC0415  # reads its authentication mode when it is imported
-    from ray import serve  # noqa: PLC0415
-
-    from serve_app.app import build_intake  # noqa: PLC0415
-    from serve_app.arguments import AppArgs  # noqa: PLC0415
-
-    port = free_port()
-    store = open_store(database)
-    with store.session() as session:
-        key = create_key(session, "bench", ["write"], datetime.now(UTC))
-    clock = ClockSpec(origin=NOW, anchor=time.time(), speed=1e-6)
-    args = AppArgs(bundle="", database=database, clock=clock, service=ServiceSettings(port=port, ingress_replicas=1))
-    connect(RaySettings(num_cpus=2), log_to_driver=False)
-    try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 60})
-        serve.run(build_intake(args, KEPT_STEPS, "UTC"), name="ingest", route_prefix="/")
-        yield Side(f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}, lambda: stored(database))
-        serve.shutdown()
-    finally:
-        ray.shutdown()
 
 
 def stored(database: str) -> int:

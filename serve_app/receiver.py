@@ -99,7 +99,7 @@ class Receiver:
         new = [host for host in hosts_of(raw) if host not in self._hosts]
         room = max(0, self._most_hosts - len(self._hosts))
         self._hosts.update(new[:room])
-        self._refused.update(new[room : room + TOLD])
+        self._refused.update(new[room:][: TOLD + 1 - len(self._refused)])
         return without_hosts(raw, set(new[room:])) if new[room:] else raw
 
     async def _tell_refused(self) -> None:
@@ -109,6 +109,8 @@ class Receiver:
             QuarantinedValue(row=row, server=None, timestamp=None, column="server", value=host[:MAX_NAME], rule=rule)
             for row, host in enumerate(told)
         ]
+        if len(self._refused) > TOLD:
+            logger.warning("more than %d new hosts of remote write found no room: only so many are named", TOLD)
         await self._take(Checked(nothing_rolled(), np.arange(0), entries), NAME)
         self._refused.clear()
 

@@ -17,15 +17,14 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.schedule import STEP
 from tests.prometheus import Prometheus, add_blocks, busy, host_lines, prometheus
 from tests.system.test_service_process import Running, client_of, fed_by, start, wait_for, wait_for_new_forecasts
+from tests.system.witness import SLACK, STEP_S
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 BACK_S = 40  # of the machine's time; the service's runs 60 times as fast
-SLACK = 5 * STEP  # an origin is so near to the clock where the service says that it is ready
-HOUR_S, STEP_S = 3600, 300
+HOUR_S = 3600
 FAKED = Path(__file__).parents[1] / "faked_clock"
 HOSTS = ("ppweb0001", "ppweb0002")
 

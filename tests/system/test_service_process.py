@@ -23,12 +23,11 @@ from fleetcast.operate import locks
 from fleetcast.operate.home import SERVICE_FILE, SERVICE_LOCK
 from serve_app.processes import descendants, end, is_alive
 from tests import waiting
-from tests.system.witness import witnessed
+from tests.system.witness import PATIENCE_S, witnessed
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240.0  # less than two steps of 5 min
 KEY = r"fc_[A-Za-z0-9_-]{43}"
 wait_for = partial(waiting.wait_for, patience_s=PATIENCE_S)
 

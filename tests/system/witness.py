@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SERVERS = ("ppdb7701", "ppdb7702")
 STEP_S = 300
 SLACK = timedelta(seconds=5 * STEP_S)  # an origin is so near to the clock where the service says that it is ready
-PATIENCE_S = 240.0
+PATIENCE_S = 240.0  # less than two steps of 5 min
 
 
 class Witness(threading.Thread):

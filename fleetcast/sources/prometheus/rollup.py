@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -19,8 +18,6 @@ from fleetcast.sources.prometheus.relabel import Host, Relabeller
 
 _WORDS = pa.array([], pa.string())
 _SERIES = ["host", "name", "part"]
-
-Bools = npt.NDArray[np.bool_]
 
 
 def roll_up_raw(raw: pa.Table, cell: int, hosts: Collection[str], relabeller: Relabeller) -> pa.Table:
